@@ -1,0 +1,1 @@
+"""Two organisations train one neural network."""

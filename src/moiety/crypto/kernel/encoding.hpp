@@ -1,0 +1,32 @@
+// Between ring integers, small integers, residues and bytes.
+#pragma once
+
+#include "transform.hpp"
+
+namespace moiety {
+
+// Signed integers to residues.
+void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
+          std::size_t threads);
+
+// m -> round(m q / 2^64) modulo each prime.
+void encode(u64* out, const u64* messages, const Tables& tables, std::size_t count,
+            std::size_t length, std::size_t threads);
+
+// x modulo q -> floor(x 2^64 / q + 1/2) modulo 2^64.
+void round_to_share(u64* out, const u64* residues, const Tables& tables, std::size_t count,
+                    std::size_t length, std::size_t threads);
+
+void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
+          std::size_t threads);
+
+// Returns whether every residue is below its prime.
+bool unpack(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
+            std::size_t length, std::size_t width, std::size_t threads);
+
+// out (n, k) = left (n, d) right (d, k) modulo 2^64.
+template <typename T>
+void matmul(u64* out, const T* left, const u64* right, std::size_t n, std::size_t d, std::size_t k,
+            std::size_t threads);
+
+}  // namespace moiety

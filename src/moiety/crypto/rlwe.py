@@ -1,0 +1,297 @@
+"""The cryptosystem: BFV over Z_q[X] / (X^N + 1) kept to additions and plaintext multiplications.
+
+A message m in Z_2^64 is carried as round(m q / 2^64). A fresh ciphertext is (c0, c1) with c1 = a uniform,
+expanded from a public seed, and c0 = e - a s + round(m q / 2^64); it crosses in transformed form, c0 only.
+
+The response to the key holder is the rule that everything hangs on:
+
+    c0' = sum + pk0 u + e0 - r        c1' = sum + pk1 u + e1
+
+with fresh ternary u, fresh errors and r uniform in Z_q on all N coefficients, every time. c0' is perfectly
+hidden by r and c1' by RLWE; the key holder's share is round(phase 2^64 / q), the evaluator's
+round(r 2^64 / q), and their sum is the product, off by one unit with probability |noise| 2^64 / q.
+
+Does not know what the matrices mean, and sends nothing. Reference: section 4 of docs/design.md.
+Polynomial arrays are (ciphertexts, primes, degree).
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.crypto import kernel
+from moiety.crypto.packing import PackingPlan, pack_multipliers, pack_request, unpack_response
+from moiety.crypto.parameters import ParameterSet, transform
+from moiety.crypto.sampling import (
+    SEED_BYTES,
+    TERNARY_SPARE_BYTES,
+    UNIFORM_SPARE_WORDS,
+    Randomness,
+    Seed,
+    expand,
+    expand_words,
+    gaussian_thresholds,
+)
+from moiety.crypto.scheme import MapFunction
+from moiety.crypto.secret import Secret
+from moiety.errors import MalformedMessageError
+from moiety.ring import RingArray
+
+Polynomials = NDArray[np.uint64]
+
+
+class RlweKeyHolder(Secret):
+    """Holds the secret key of one session; it is never written anywhere.
+
+    Args:
+        parameters: the ring; `parameters.require_secure` is the caller's duty.
+        public_seed: what pk1 is expanded from; derived from both parties' nonces, so that the key holder
+            cannot choose it (with pk1 = 0 the re-randomisation would hide nothing).
+        randomness: where the secret key's seed comes from.
+        threads: threads inside the kernel.
+    """
+
+    def __init__(
+        self,
+        parameters: ParameterSet,
+        *,
+        public_seed: Seed,
+        randomness: Randomness,
+        threads: int = 1,
+    ) -> None:
+        self._parameters = parameters
+        self._transform = transform(parameters)
+        self._threads = threads
+        seed = randomness.seed()
+        self._secret = _transformed(parameters, _ternary(parameters, seed, b"secret key", 0))[0]
+        modulus = np.array(parameters.primes, dtype=np.uint64)[:, None]
+        self._negated_secret = np.where(self._secret == 0, self._secret, modulus - self._secret)
+        key = _transformed(parameters, _gaussian(parameters, seed, b"public key error", 0))
+        pk1 = _uniform(parameters, public_seed, b"pk1", 0)
+        self._transform.multiply_accumulate(key, pk1, self._negated_secret)
+        self._public_key = self._transform.pack(key).tobytes()
+
+    def public_key(self) -> bytes:
+        """Return pk0 in transformed form; pk1 is known to both sides.
+
+        Leaks:
+            Nothing about the secret key (RLWE).
+        """
+        return self._public_key
+
+    def encrypt(
+        self, matrix_DK: RingArray, *, plan: PackingPlan, randomness: Randomness
+    ) -> Iterator[bytes]:
+        """Encrypt M block by block: the seed of the uniform part, then c0 of each ciphertext.
+
+        Noise: 19 units at most, half a unit more from rounding.
+
+        Leaks:
+            Nothing to the evaluator but the shape (RLWE).
+        """
+        public, secret = randomness.seed(), randomness.seed()
+        for numbers in plan.request_ranges:
+            c0 = self._masked_messages(pack_request(plan, matrix_DK, numbers), secret, numbers)
+            for place, number in enumerate(numbers):
+                part = c0[place : place + 1]
+                uniform = _uniform(self._parameters, public, b"uniform part", number)
+                self._transform.multiply_accumulate(part, uniform, self._negated_secret)
+            yield public + self._transform.pack(c0, threads=self._threads).tobytes()
+
+    def _masked_messages(self, messages: RingArray, seed: Seed, numbers: range) -> Polynomials:
+        sums = self._transform.encode(messages, threads=self._threads)
+        errors = _each(_gaussian, self._parameters, seed, b"error", numbers)
+        self._transform.add(sums, self._transform.lift(errors, threads=self._threads))
+        self._transform.forward(sums, threads=self._threads)
+        return sums
+
+    def decrypt(self, blocks: Sequence[bytes], *, plan: PackingPlan) -> RingArray:
+        """Decrypt all response blocks to this side's share, uint64 (rows, kept).
+
+        Raises:
+            MalformedMessageError: a block is not two polynomials a ciphertext with residues in range.
+        """
+        parts = zip(blocks, plan.response_ranges, strict=True)
+        return np.concatenate([self._decrypt_block(block, plan, each) for block, each in parts])
+
+    def _decrypt_block(self, block: bytes, plan: PackingPlan, numbers: range) -> RingArray:
+        packed = _unpack(self._parameters, block, 2 * len(numbers), self._threads)
+        c0, c1 = packed[: len(numbers)], packed[len(numbers) :]
+        self._transform.forward(c1, threads=self._threads)
+        phase = np.zeros_like(c1)
+        self._transform.multiply_accumulate(phase, c1, self._secret, threads=self._threads)
+        self._transform.inverse(phase, threads=self._threads)
+        self._transform.add(phase, c0)
+        shares = self._transform.round_to_share(phase, threads=self._threads)
+        return unpack_response(plan, shares, numbers)
+
+
+class RlweEvaluator:
+    """Multiplies ciphertexts by its own plain matrix, and answers re-randomised and masked.
+
+    Args:
+        parameters: the ring.
+        public_key: pk0 as the key holder sent it.
+        public_seed: what pk1 is expanded from.
+        map_function: spreads the work of response blocks.
+        threads: threads inside the kernel.
+
+    Raises:
+        MalformedMessageError: the public key is not one polynomial with residues in range.
+    """
+
+    def __init__(
+        self,
+        parameters: ParameterSet,
+        *,
+        public_key: bytes,
+        public_seed: Seed,
+        map_function: MapFunction = map,
+        threads: int = 1,
+    ) -> None:
+        self._parameters = parameters
+        self._transform = transform(parameters)
+        self._threads = threads
+        self._map = map_function
+        pk0 = _unpack(parameters, public_key, 1, threads)[0]
+        self._public_key = (pk0, _uniform(parameters, public_seed, b"pk1", 0)[0])
+
+    def respond(
+        self,
+        plain_ND: NDArray[np.int64] | NDArray[np.int16],
+        blocks: Sequence[bytes],
+        *,
+        plan: PackingPlan,
+        randomness: Randomness,
+    ) -> Iterator[tuple[bytes, RingArray]]:
+        """Yield each response block with the rows of this side's share that it covers.
+
+        Raises:
+            MalformedMessageError: a block is not a seed and one polynomial a ciphertext.
+
+        Leaks:
+            Nothing to the key holder but the shape: see the module's rule.
+        """
+        ciphertexts = self._columns(blocks, plan)
+        secret, mask = randomness.seed(), randomness.seed()
+        work = partial(
+            respond_block, plan, plain_ND, ciphertexts, self._public_key, secret, mask, self._threads
+        )
+        yield from self._map(work, plan.response_ranges)
+
+    def _columns(self, blocks: Sequence[bytes], plan: PackingPlan) -> Polynomials:
+        """Expand, and undo the transform's levels inside a column: (requests, 2, primes, degree)."""
+        parameters = self._parameters
+        shape = (plan.requests, 2, len(parameters.primes), parameters.degree)
+        ciphertexts = np.empty(shape, dtype=np.uint64)
+        for block, numbers in zip(blocks, plan.request_ranges, strict=True):
+            rows = slice(numbers.start, numbers.stop)
+            public, packed = Seed(block[:SEED_BYTES]), block[SEED_BYTES:]
+            ciphertexts[rows, 0] = _unpack(parameters, packed, len(numbers), self._threads)
+            for number in numbers:
+                ciphertexts[number, 1] = _uniform(parameters, public, b"uniform part", number)[0]
+        flat = ciphertexts.reshape(-1, *shape[2:])
+        self._transform.inverse(flat, first=plan.column_levels, threads=self._threads)
+        return ciphertexts
+
+
+def respond_block(
+    plan: PackingPlan,
+    plain_ND: NDArray[np.int64] | NDArray[np.int16],
+    ciphertexts: Polynomials,
+    public_key: tuple[Polynomials, Polynomials],
+    secret: Seed,
+    mask: Seed,
+    threads: int,
+    numbers: range,
+) -> tuple[bytes, RingArray]:
+    """Compute response ciphertexts `numbers`: a function of arrays and bytes, in any order or place."""
+    tables, parameters = transform(plan.parameters), plan.parameters
+    count, primes = len(numbers), len(parameters.primes)
+    multipliers = pack_multipliers(plan, plain_ND, numbers).reshape(-1, plan.column_length)
+    lifted = tables.lift(multipliers, threads=threads)
+    tables.forward(lifted, threads=threads)
+    shape = (count, plan.requests, primes, plan.column_length)
+    sums = tables.subring_product(lifted.reshape(shape), ciphertexts, threads=threads)
+    u = _transformed(parameters, _each(_ternary, parameters, secret, b"u", numbers), threads)
+    r = _each(_uniform, parameters, mask, b"mask", numbers)
+    c0 = _rerandomised(plan, sums[:, 0], u, public_key[0], secret, b"e0", numbers, threads)
+    c1 = _rerandomised(plan, sums[:, 1], u, public_key[1], secret, b"e1", numbers, threads)
+    tables.subtract(c0, r)
+    share = unpack_response(plan, tables.round_to_share(r, threads=threads), numbers)
+    return tables.pack(np.concatenate([c0, c1]), threads=threads).tobytes(), share
+
+
+def _rerandomised(
+    plan: PackingPlan,
+    sums: Polynomials,
+    u: Polynomials,
+    key: Polynomials,
+    secret: Seed,
+    purpose: bytes,
+    numbers: range,
+    threads: int,
+) -> Polynomials:
+    """Return sum + key u + e in coefficient form; `sums` is transformed along Y only."""
+    tables = transform(plan.parameters)
+    out = np.zeros_like(u)
+    tables.multiply_accumulate(out, u, key, threads=threads)
+    tables.inverse(out, first=plan.column_levels, threads=threads)
+    tables.add(out, np.ascontiguousarray(sums))
+    tables.inverse(out, last=plan.column_levels, threads=threads)
+    errors = _each(_gaussian, plan.parameters, secret, purpose, numbers)
+    tables.add(out, tables.lift(errors, threads=threads))
+    return out
+
+
+def _each(sample, parameters, seed, purpose, numbers):  # type: ignore[no-untyped-def]
+    return np.concatenate([sample(parameters, seed, purpose, number) for number in numbers])
+
+
+def _uniform(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> Polynomials:
+    count = parameters.degree + UNIFORM_SPARE_WORDS
+    primes = len(parameters.primes)
+    words = expand_words(seed, purpose, index=index, count=primes * count)
+    return transform(parameters).uniform(
+        words.reshape(1, primes, count), length=parameters.degree
+    )
+
+
+def _ternary(
+    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int
+) -> NDArray[np.int64]:
+    size = parameters.degree + TERNARY_SPARE_BYTES
+    stream = expand(seed, purpose, index=index, size=size)
+    return kernel.ternary(stream.reshape(1, size), length=parameters.degree)
+
+
+def _gaussian(
+    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int
+) -> NDArray[np.int64]:
+    words = expand_words(seed, purpose, index=index, count=parameters.degree)
+    return kernel.gaussian(words.reshape(1, -1), gaussian_thresholds())
+
+
+def _transformed(
+    parameters: ParameterSet, small: NDArray[np.int64], threads: int = 1
+) -> Polynomials:
+    tables = transform(parameters)
+    lifted = tables.lift(small, threads=threads)
+    tables.forward(lifted, threads=threads)
+    return lifted
+
+
+def _unpack(parameters: ParameterSet, packed: bytes, count: int, threads: int) -> Polynomials:
+    if len(packed) != count * parameters.polynomial_bytes:
+        raise MalformedMessageError(
+            f"a block of {len(packed)} bytes came where {count} polynomials of "
+            f"{parameters.polynomial_bytes} bytes were due"
+        )
+    shape = (count, len(parameters.primes), parameters.degree, parameters.residue_bytes)
+    residues = np.frombuffer(packed, dtype=np.uint8).reshape(shape)
+    try:
+        return transform(parameters).unpack(residues, threads=threads)
+    except ValueError as error:
+        raise MalformedMessageError("a ciphertext has a residue out of range") from error

@@ -1,0 +1,110 @@
+"""The interface of a matrix encryption scheme: what protocols see, whatever lies behind it.
+
+One operation, `product`: the key holder encrypts M, the evaluator multiplies from the left by a plain
+matrix P of its own, and both end with additive shares of P M modulo 2^64. A product from the right is the
+transpose of one from the left. Whoever holds the key is an argument of the protocol, not of the scheme.
+
+Everything crosses as byte blocks that can be computed, sent and checked one by one. Shapes: N rows of P,
+D contracted, K kept columns of M.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.crypto.sampling import Randomness
+from moiety.ring import RingArray
+
+BLOCK_BYTES: Final = 4 * 2**20
+"""No block is larger: the unit of computing, sending, storing and acknowledging."""
+
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""How block work is spread: the built-in `map`, a thread pool's, later a cluster's; keeps the order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductShape:
+    """The shape of one product P M, and how large the entries of P are.
+
+    Args:
+        rows: N, rows of P and of the result.
+        contraction: D, columns of P and rows of M.
+        kept: K, columns of M and of the result.
+        multiplier_bits: every entry of P is below 2**multiplier_bits in magnitude.
+    """
+
+    rows: int
+    contraction: int
+    kept: int
+    multiplier_bits: int
+
+
+class ProductPlan(Protocol):
+    """How one product is cut into blocks; both parties compute the same one from public shapes."""
+
+    @property
+    def shape(self) -> ProductShape:
+        """The product planned for."""
+        ...
+
+    @property
+    def request_sizes(self) -> Sequence[int]:
+        """Bytes of each block from the key holder."""
+        ...
+
+    @property
+    def response_sizes(self) -> Sequence[int]:
+        """Bytes of each block from the evaluator."""
+        ...
+
+
+class KeyHolder(Protocol):
+    """Encrypts its matrix and learns its share of the product."""
+
+    def public_key(self) -> bytes:
+        """Return what the evaluator needs to re-randomise; sent once a session."""
+        ...
+
+    def encrypt(
+        self, matrix_DK: RingArray, *, plan: Any, randomness: Randomness
+    ) -> Iterator[bytes]:
+        """Encrypt M, block by block.
+
+        Leaks:
+            Nothing to the evaluator but the shape (RLWE).
+        """
+        ...
+
+    def decrypt(self, blocks: Sequence[bytes], *, plan: Any) -> RingArray:
+        """Decrypt all response blocks to this side's share of P M, uint64 (rows, kept).
+
+        Raises:
+            MalformedMessageError: a block is not a ciphertext of the expected size.
+        """
+        ...
+
+
+class Evaluator(Protocol):
+    """Multiplies under encryption by its own matrix and learns its share of the product."""
+
+    def respond(
+        self,
+        plain_ND: NDArray[np.int64] | NDArray[np.int16],
+        blocks: Sequence[bytes],
+        *,
+        plan: Any,
+        randomness: Randomness,
+    ) -> Iterator[tuple[bytes, RingArray]]:
+        """Yield each response block with the rows of this side's share that it covers.
+
+        Raises:
+            MalformedMessageError: a block is not a ciphertext of the expected size.
+
+        Leaks:
+            To the key holder, nothing but the shape: each response is re-randomised and masked by a
+            value uniform in Z_q on every coefficient.
+        """
+        ...

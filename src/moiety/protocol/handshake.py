@@ -1,0 +1,102 @@
+"""The handshake: terms, contract, public key.
+
+    label owner -> data owner   HELLO       terms and nonce
+    data owner -> label owner   HELLO       terms and nonce, the width of its table, its policy
+    label owner -> data owner   PUBLIC_KEY  pk0
+
+The label owner, who holds the key, sends its nonce first, so that it cannot choose pk1 or the row order.
+The data owner answers even where the terms differ: then both sides name the difference. Pure state
+machines; preparing the table between the two HELLOs is the caller's.
+"""
+
+from moiety.contract import (
+    Contract,
+    DataOwnerTerms,
+    LabelOwnerTerms,
+    decode_terms,
+    encode_terms,
+    require_equal,
+)
+from moiety.crypto.parameters import require_secure
+from moiety.errors import ContractMismatchError, RemoteProtocolError
+from moiety.messages import Block, Kind
+
+
+class LabelOwnerHandshake:
+    """Opens a session: proposes terms and checks the answer."""
+
+    def __init__(self, terms: LabelOwnerTerms) -> None:
+        self._terms = terms
+
+    def hello(self) -> Block:
+        """Return the opening message.
+
+        Leaks:
+            Row count, order digest and the proposed training: public by design.
+        """
+        return Block(kind=Kind.HELLO, step=0, payload=encode_terms(self._terms))
+
+    def receive(self, block: Block) -> Contract:
+        """Take the data owner's answer.
+
+        Raises:
+            ContractMismatchError: the parties differ in a field.
+            PolicyError: the data owner's policy does not cover the run.
+        """
+        answer = decode_terms(_hello_payload(block), DataOwnerTerms)
+        return _agree(self._terms, answer, own=self._terms, peer=answer)
+
+
+class DataOwnerHandshake:
+    """Answers a proposal with its own terms."""
+
+    def __init__(self) -> None:
+        self._proposal: LabelOwnerTerms | None = None
+
+    def receive(self, block: Block) -> LabelOwnerTerms:
+        """Take the label owner's proposal; nothing is compared yet, so that an answer can be sent."""
+        self._proposal = decode_terms(_hello_payload(block), LabelOwnerTerms)
+        return self._proposal
+
+    def answer(self, terms: DataOwnerTerms) -> Block:
+        """Return the answering message.
+
+        Leaks:
+            Row count, order digest, the number of prepared columns and the policy: public by design.
+        """
+        return Block(kind=Kind.HELLO, step=0, payload=encode_terms(terms))
+
+    def agree(self, terms: DataOwnerTerms) -> Contract:
+        """Compare both sides' terms, after the answer was sent.
+
+        Raises:
+            ContractMismatchError: the parties differ in a field.
+            PolicyError: the policy does not cover the run.
+        """
+        if self._proposal is None:
+            raise RemoteProtocolError("the handshake has not begun")
+        return _agree(self._proposal, terms, own=terms, peer=self._proposal)
+
+
+def _hello_payload(block: Block) -> bytes:
+    if block.kind is not Kind.HELLO:
+        raise RemoteProtocolError(f"{block.kind.name} came where HELLO was due")
+    return block.payload
+
+
+def _agree(
+    label_owner: LabelOwnerTerms,
+    data_owner: DataOwnerTerms,
+    *,
+    own: LabelOwnerTerms | DataOwnerTerms,
+    peer: LabelOwnerTerms | DataOwnerTerms,
+) -> Contract:
+    require_equal(own, peer)
+    contract = Contract(label_owner=label_owner, data_owner=data_owner)
+    contract.check()
+    require_secure(contract.parameters)
+    if data_owner.parameters != contract.parameters.name:
+        values = (contract.parameters.name, data_owner.parameters)
+        left, right = values if own is label_owner else values[::-1]
+        raise ContractMismatchError(field="parameters", own=left, peer=right)
+    return contract

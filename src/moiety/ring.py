@@ -1,0 +1,145 @@
+"""Fixed point numbers and additive shares in the ring of integers modulo 2^64.
+
+Everything two parties share or encrypt is a uint64 array read as two's complement; sums and products
+wrap. Scales are chosen so that no product is ever truncated:
+
+    activation a          12 fractional bits   |a| < 8, so 16-bit signed
+    scaled gradient dz'   26                   |dz'| <= 16, stochastic rounding
+    weight W              38 = 12 + 26         so that W -= a^T dz' is exact
+    z = a W               50 = 12 + 38         the ring wraps at 2^13, we stop at 2^10
+
+This module holds no keys and draws no randomness: random words are arguments. Imported by crypto,
+protocol, nn and data.
+
+Shapes: N rows, D in_features, K out_features.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.errors import NonFiniteError, RingOverflowError
+
+RingArray = NDArray[np.uint64]
+
+ACTIVATION_BITS: Final = 12
+GRADIENT_BITS: Final = 26
+WEIGHT_BITS: Final = ACTIVATION_BITS + GRADIENT_BITS
+Z_BITS: Final = ACTIVATION_BITS + WEIGHT_BITS
+
+ACTIVATION_MULTIPLIER_BITS: Final = 15  # |a| * 2^12 < 2^15: what a noise bound has to count with
+GRADIENT_LIMIT: Final = 16.0
+Z_LIMIT_BITS: Final = 10
+
+
+def encode(values: NDArray[np.float64], *, scale_bits: int) -> RingArray:
+    """Encode real values as ring integers: v becomes round(v * 2**scale_bits) modulo 2**64.
+
+    Args:
+        values: real values, any shape.
+        scale_bits: fractional bits; the error of one value is at most 2**-(scale_bits + 1).
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+        RingOverflowError: some |v| * 2**scale_bits is not below 2**63.
+
+    Leaks:
+        Nothing: runs on the owner's machine.
+
+    >>> encode(np.array([[0.5, -0.25]]), scale_bits=2).view(np.int64)
+    array([[ 2, -1]])
+    """
+    scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), scale_bits))
+    _require_finite(scaled)
+    _require_below(scaled, limit_bits=63)
+    return scaled.astype(np.int64).view(np.uint64)
+
+
+def decode(values: RingArray, *, scale_bits: int) -> NDArray[np.float64]:
+    """Read ring integers as real values with `scale_bits` fractional bits.
+
+    >>> decode(np.array([2, 2**64 - 1], dtype=np.uint64), scale_bits=2)
+    array([ 0.5 , -0.25])
+    """
+    return np.ldexp(values.view(np.int64).astype(np.float64), -scale_bits)
+
+
+def encode_activations(values_ND: NDArray[np.float64]) -> tuple[NDArray[np.int16], int]:
+    """Encode activations with 12 fractional bits; clip what lies outside (-8, 8) and count it.
+
+    Returns:
+        int16 (rows, in_features), and the number of clipped values.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+
+    >>> encode_activations(np.array([[1.0, -9.0]]))
+    (array([[  4096, -32767]], dtype=int16), 1)
+    """
+    scaled = np.rint(np.ldexp(np.asarray(values_ND, dtype=np.float64), ACTIVATION_BITS))
+    _require_finite(scaled)
+    limit = 2.0**ACTIVATION_MULTIPLIER_BITS - 1
+    clipped = int(np.count_nonzero(np.abs(scaled) > limit))
+    return np.clip(scaled, -limit, limit).astype(np.int16), clipped
+
+
+def encode_gradients(
+    scaled_NK: NDArray[np.float64], words_NK: NDArray[np.uint64]
+) -> tuple[RingArray, int]:
+    """Encode dz' with 26 fractional bits by unbiased stochastic rounding; clip to +-16 and count.
+
+    v becomes floor(v * 2**26 + U) with U uniform in [0, 1), so its expectation is v.
+
+    Args:
+        scaled_NK: learning rate x dz x column scaling.
+        words_NK: uniform random words of the same shape; the top 53 bits of each are used.
+
+    Returns:
+        uint64 (rows, out_features), and the number of clipped values.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+    """
+    values = np.asarray(scaled_NK, dtype=np.float64)
+    _require_finite(values)
+    clipped = int(np.count_nonzero(np.abs(values) > GRADIENT_LIMIT))
+    uniform = np.ldexp((words_NK >> np.uint64(11)).astype(np.float64), -53)
+    bounded = np.ldexp(np.clip(values, -GRADIENT_LIMIT, GRADIENT_LIMIT), GRADIENT_BITS)
+    return np.floor(bounded + uniform).astype(np.int64).view(np.uint64), clipped
+
+
+def check_z(z_NK: RingArray) -> None:
+    """Stop when z has left its range: the ring wraps at 2^13, and three guard bits show growth.
+
+    Raises:
+        RingOverflowError: some |z| is 2**10 or more.
+    """
+    _require_below(
+        z_NK.view(np.int64).astype(np.float64),
+        limit_bits=Z_BITS + Z_LIMIT_BITS,
+        scale_bits=Z_BITS,
+        hint="lower the learning rate, or scale the features down",
+    )
+
+
+def _require_finite(values: NDArray[np.float64]) -> None:
+    if not np.isfinite(values).all():
+        raise NonFiniteError(
+            f"{int(np.count_nonzero(~np.isfinite(values)))} of {values.size} values are not finite",
+            hint="look for missing values, a learning rate too high, or a division by zero",
+        )
+
+
+def _require_below(
+    scaled: NDArray[np.float64], *, limit_bits: int, scale_bits: int = 0, hint: str = ""
+) -> None:
+    largest = float(np.abs(scaled).max(initial=0.0))
+    if largest >= 2.0**limit_bits:
+        magnitude = int(np.ceil(np.log2(largest))) - scale_bits
+        raise RingOverflowError(
+            f"a value needs {magnitude} bits before the point, and {limit_bits - scale_bits} are allowed",
+            largest_magnitude_bits=magnitude,
+            limit_bits=limit_bits - scale_bits,
+            hint=hint,
+        )
