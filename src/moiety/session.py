@@ -1,0 +1,172 @@
+"""One session: blocks through a channel, numbered, bound and checked.
+
+Every frame carries the contract's digest, the session's id, the sender's role and its number; a frame that
+does not fit is refused and the session is closed for good. Drives machines; decides nothing about them.
+Imported by the parties' loops.
+"""
+
+from collections.abc import Iterable
+
+from moiety.channel import Channel
+from moiety.errors import (
+    CapacityError,
+    ContractMismatchError,
+    DataError,
+    LocalProtocolError,
+    MoietyError,
+    PeerAbortedError,
+    PolicyError,
+    RemoteProtocolError,
+    TransportError,
+)
+from moiety.messages import (
+    NO_CONTRACT,
+    NO_SESSION,
+    AbortCode,
+    Block,
+    Frame,
+    Kind,
+    Role,
+    decode_frame,
+    encode_frame,
+)
+
+_CODES: tuple[tuple[type[MoietyError], AbortCode], ...] = (
+    (ContractMismatchError, AbortCode.CONTRACT),
+    (PolicyError, AbortCode.POLICY),
+    (CapacityError, AbortCode.CAPACITY),
+    (DataError, AbortCode.DATA),
+)
+
+
+class Session:
+    """One connection with its numbering.
+
+    Args:
+        channel: carries the frames.
+        role: this side's.
+        deadline_seconds: how long an answer may take.
+    """
+
+    def __init__(self, channel: Channel, *, role: Role, deadline_seconds: float) -> None:
+        self._channel = channel
+        self._role = role
+        self._deadline_seconds = deadline_seconds
+        self._contract = NO_CONTRACT
+        self._session = NO_SESSION
+        self._sent = 0
+        self._received = 0
+        self._closed = False
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all frames sent."""
+        return self._channel.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all frames received."""
+        return self._channel.bytes_received
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        return self._closed
+
+    def bind(self, *, contract: bytes, session: bytes) -> None:
+        """Bind every later frame to what the handshake agreed on."""
+        self._contract, self._session = contract, session
+
+    def send(self, blocks: Iterable[Block]) -> None:
+        """Send blocks as they are computed.
+
+        Raises:
+            LocalProtocolError: the session is over.
+            TransportError: the connection failed.
+        """
+        for block in blocks:
+            self._require_open()
+            self._channel.send(encode_frame(self._frame(block)))
+            self._sent += 1
+
+    def receive(self) -> Block:
+        """Return the peer's next block.
+
+        Raises:
+            PeerAbortedError: the peer stopped.
+            RemoteProtocolError: the frame does not fit this session.
+            TransportError: the connection failed, or nothing came in time.
+        """
+        self._require_open()
+        frame = decode_frame(self._channel.receive(deadline_seconds=self._deadline_seconds))
+        self._check(frame)
+        self._received += 1
+        if frame.block.kind is Kind.ABORT:
+            self._closed = True
+            raise _aborted(frame.block.payload)
+        return frame.block
+
+    def abort(self, error: BaseException) -> None:
+        """Tell the peer that this side stops, without detail, and close.
+
+        Leaks:
+            One of six codes.
+        """
+        if self._closed:
+            return
+        code = next(
+            (code for kind, code in _CODES if isinstance(error, kind)),
+            AbortCode.PROTOCOL if isinstance(error, MoietyError) else AbortCode.INTERRUPTED,
+        )
+        if not isinstance(error, TransportError):
+            self._try_to_tell(code)
+        self.close()
+
+    def close(self) -> None:
+        """Deliver what was sent and end the connection."""
+        self._closed = True
+        self._channel.close()
+
+    def _try_to_tell(self, code: AbortCode) -> None:
+        try:
+            self.send([Block(kind=Kind.ABORT, step=0, payload=bytes([code]))])
+        except TransportError:
+            # The session is over either way; the error that is being reported matters more.
+            self._closed = True
+
+    def _frame(self, block: Block) -> Frame:
+        return Frame(
+            role=self._role,
+            contract=self._contract,
+            session=self._session,
+            sequence=self._sent,
+            acknowledged=self._received,
+            block=block,
+        )
+
+    def _check(self, frame: Frame) -> None:
+        if frame.role is self._role:
+            raise RemoteProtocolError(
+                f"both sides say they are the {self._role.name.lower().replace('_', ' ')}",
+                hint="one run file needs role = \"data-owner\", the other role = \"label-owner\"",
+            )
+        if frame.sequence != self._received or frame.acknowledged > self._sent:
+            raise RemoteProtocolError(
+                f"frame {frame.sequence} came where frame {self._received} was due"
+            )
+        if frame.block.kind is Kind.ABORT:
+            return  # a party may stop before it could bind the session
+        if (frame.contract, frame.session) != (self._contract, self._session):
+            raise RemoteProtocolError("a frame belongs to another contract or session")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LocalProtocolError("the session is closed", hint="start a new run")
+
+
+def _aborted(payload: bytes) -> PeerAbortedError:
+    known = {int(code): code.name.lower() for code in AbortCode}
+    reason = known.get(payload[0] if payload else 0, "unknown")
+    return PeerAbortedError(
+        f"the peer stopped the session ({reason})", hint="the peer's own output says why"
+    )
