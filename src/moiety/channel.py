@@ -1,7 +1,8 @@
-"""What a session talks through: something that carries whole frames in order, or fails.
+"""What carries frames between two parties, and the pair in memory for one process.
 
-`MemoryChannel` joins two parties in one process without threads: a `receive` on an empty inbox runs the
-peer. The network's channel is in `transport`. Opaque bytes; knows nothing of messages.
+A frame is opaque bytes: a channel neither reads, joins nor cuts it. It keeps order and loses nothing
+while it stands; what survives a lost channel is `session`'s business. Imported by session, transport and
+simulate.
 """
 
 from collections import deque
@@ -11,28 +12,31 @@ from typing import Final, Protocol
 from moiety.errors import MalformedMessageError, PeerTimeoutError, PeerUnreachableError
 
 MAX_FRAME_BYTES: Final = 4 * 2**20 + 64 * 2**10
-"""A block of 4 MiB and its header, with room to spare; nothing larger is sent or taken."""
+"""The largest frame: a block of 4 MiB and ample room for its header."""
 
 
 class Channel(Protocol):
-    """Carries frames between two parties, in order."""
+    """One connection to the peer, in both directions."""
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of all frames sent."""
+        """Sum of the sizes of the frames handed to `send`."""
         ...
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of all frames received."""
+        """Sum of the sizes of the frames that `receive` returned."""
         ...
 
     def send(self, frame: bytes) -> None:
-        """Send a frame; may wait for a slow peer.
+        """Send one frame; may wait while the peer is slow.
 
         Raises:
+            MalformedMessageError: the frame exceeds `MAX_FRAME_BYTES`.
             PeerUnreachableError: the connection is gone.
-            MalformedMessageError: the frame is over the limit.
+
+        Leaks:
+            The frame to the peer; its size and time to the network.
         """
         ...
 
@@ -40,74 +44,109 @@ class Channel(Protocol):
         """Return the next frame.
 
         Raises:
-            PeerTimeoutError: none came in time.
-            PeerUnreachableError: the connection is gone.
+            MalformedMessageError: the frame exceeds `MAX_FRAME_BYTES`.
+            PeerUnreachableError: the connection is gone and every frame that came was returned.
+            PeerTimeoutError: no frame came before the deadline.
         """
         ...
 
     def close(self) -> None:
-        """Deliver what was sent, then end; a second call does nothing."""
+        """Deliver what was sent and end the connection; again: nothing happens."""
         ...
 
 
-class MemoryChannel:
-    """One end of an in-memory connection."""
-
-    def __init__(self) -> None:
-        self._inbox: deque[bytes] = deque()
-        self._other: MemoryChannel | None = None
-        self._closed = False
-        self.pump: Callable[[], None] | None = None
-        self.bytes_sent = 0
-        self.bytes_received = 0
-
-    @property
-    def pending(self) -> int:
-        """Frames that wait to be received at this end."""
-        return len(self._inbox)
-
-    def send(self, frame: bytes) -> None:
-        """Put a frame into the other end's inbox."""
-        check_frame_size(frame)
-        if self._other is None or self._closed or self._other._closed:
-            raise PeerUnreachableError("the in-memory connection is closed")
-        self.bytes_sent += len(frame)
-        self._other._inbox.append(frame)
-
-    def receive(self, *, deadline_seconds: float) -> bytes:
-        """Return the next frame, running the peer's pump where the inbox is empty."""
-        if not self._inbox and self._other is not None and self._other.pump is not None:
-            self._other.pump()
-        if not self._inbox:
-            self._fail(deadline_seconds)
-        frame = self._inbox.popleft()
-        self.bytes_received += len(frame)
-        return frame
-
-    def close(self) -> None:
-        """End the connection; what was sent can still be received."""
-        self._closed = True
-
-    def _fail(self, deadline_seconds: float) -> None:
-        if self._other is None or self._other._closed or self._closed:
-            raise PeerUnreachableError("the in-memory connection is closed")
-        raise PeerTimeoutError(f"the peer did not answer within {deadline_seconds:g} s")
-
-
-def memory_pair() -> tuple[MemoryChannel, MemoryChannel]:
-    """Return the two ends of an in-memory connection."""
-    left, right = MemoryChannel(), MemoryChannel()
-    left._other, right._other = right, left
-    return left, right
-
-
-def check_frame_size(frame: bytes) -> None:
-    """Refuse a frame over the limit.
+def require_size(frame: bytes) -> None:
+    """Refuse a frame that no channel carries.
 
     Raises:
-        MalformedMessageError: it is larger than `MAX_FRAME_BYTES`.
+        MalformedMessageError: the frame exceeds `MAX_FRAME_BYTES`.
     """
     if len(frame) > MAX_FRAME_BYTES:
         raise MalformedMessageError(
-            f"a frame has {len(frame)} bytes, and {MAX_FRAME_BYTES} are allowed"
+            f"a frame has {len(frame)} bytes, and {MAX_FRAME_BYTES} are allowed",
+            hint="run the same version of moiety on both sides",
         )
+
+
+class MemoryChannel:
+    """One end of a pair in this process, without threads; made by `memory_pair`.
+
+    Attributes:
+        pump: runs this end's party on whatever lies in its inbox; the other end calls it when it waits.
+    """
+
+    def __init__(self) -> None:
+        self.pump: Callable[[], None] | None = None
+        self.inbox: deque[bytes] = deque()
+        self._other: MemoryChannel = self
+        self._closed = False
+        self._sent = 0
+        self._received = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        """Sum of the sizes of the frames sent."""
+        return self._sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Sum of the sizes of the frames received."""
+        return self._received
+
+    def send(self, frame: bytes) -> None:
+        """Put a frame into the other end's inbox.
+
+        Raises:
+            MalformedMessageError: the frame exceeds `MAX_FRAME_BYTES`.
+            PeerUnreachableError: either end is closed.
+
+        Leaks:
+            Nothing beyond this process.
+        """
+        require_size(frame)
+        if self._closed or self._other._closed:  # noqa: SLF001 - the two ends are one object
+            raise _ended()
+        self._other.inbox.append(frame)
+        self._sent += len(frame)
+
+    def receive(self, *, deadline_seconds: float) -> bytes:
+        """Return the next frame, letting the other end's party run if there is none yet.
+
+        Raises:
+            MalformedMessageError: the frame exceeds `MAX_FRAME_BYTES`.
+            PeerUnreachableError: either end is closed and the inbox is empty.
+            PeerTimeoutError: the other party ran and sent nothing; waiting longer would not help.
+        """
+        if self._closed:
+            raise _ended()
+        pump = self._other.pump
+        if not self.inbox and pump is not None:
+            pump()
+        if self.inbox:
+            frame = self.inbox.popleft()
+            require_size(frame)
+            self._received += len(frame)
+            return frame
+        if self._other._closed:  # noqa: SLF001
+            raise _ended()
+        raise PeerTimeoutError(
+            f"the peer in this process sent nothing to wait for (deadline {deadline_seconds:g} s)",
+            hint="let the peer's machine run first: set the pump of its end",
+        )
+
+    def close(self) -> None:
+        """End the connection; frames already sent can still be received by the other end."""
+        self._closed = True
+
+
+def memory_pair() -> tuple[MemoryChannel, MemoryChannel]:
+    """Make two connected ends."""
+    first, second = MemoryChannel(), MemoryChannel()
+    first._other, second._other = second, first  # noqa: SLF001
+    return first, second
+
+
+def _ended() -> PeerUnreachableError:
+    return PeerUnreachableError(
+        "the connection to the peer has ended", hint="start again with --resume"
+    )

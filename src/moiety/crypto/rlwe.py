@@ -111,9 +111,10 @@ class RlweKeyHolder(Secret):
         """Decrypt all response blocks to this side's share, uint64 (rows, kept).
 
         Raises:
-            MalformedMessageError: a block is not two polynomials a ciphertext with residues in range.
+            MalformedMessageError: a block is missing or too many, or is not two polynomials a ciphertext
+                with residues in range.
         """
-        parts = zip(blocks, plan.response_ranges, strict=True)
+        parts = _numbered(blocks, plan.response_ranges)
         return np.concatenate([self._decrypt_block(block, plan, each) for block, each in parts])
 
     def _decrypt_block(self, block: bytes, plan: PackingPlan, numbers: range) -> RingArray:
@@ -169,7 +170,8 @@ class RlweEvaluator:
         """Yield each response block with the rows of this side's share that it covers.
 
         Raises:
-            MalformedMessageError: a block is not a seed and one polynomial a ciphertext.
+            MalformedMessageError: a block is missing or too many, or is not a seed and one polynomial a
+                ciphertext with residues in range.
 
         Leaks:
             Nothing to the key holder but the shape: see the module's rule.
@@ -186,7 +188,7 @@ class RlweEvaluator:
         parameters = self._parameters
         shape = (plan.requests, 2, len(parameters.primes), parameters.degree)
         ciphertexts = np.empty(shape, dtype=np.uint64)
-        for block, numbers in zip(blocks, plan.request_ranges, strict=True):
+        for block, numbers in _numbered(blocks, plan.request_ranges):
             rows = slice(numbers.start, numbers.stop)
             public, packed = Seed(block[:SEED_BYTES]), block[SEED_BYTES:]
             ciphertexts[rows, 0] = _unpack(parameters, packed, len(numbers), self._threads)
@@ -281,6 +283,14 @@ def _transformed(
     lifted = tables.lift(small, threads=threads)
     tables.forward(lifted, threads=threads)
     return lifted
+
+
+def _numbered(
+    blocks: Sequence[bytes], ranges: Sequence[range]
+) -> Iterator[tuple[bytes, range]]:
+    if len(blocks) != len(ranges):
+        raise MalformedMessageError(f"{len(blocks)} blocks came where {len(ranges)} were due")
+    return zip(blocks, ranges, strict=True)
 
 
 def _unpack(parameters: ParameterSet, packed: bytes, count: int, threads: int) -> Polynomials:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import csv, parquet, types
 
 from moiety.errors import ConfigError, DataError
 
@@ -45,15 +48,12 @@ class Table:
             name: one of `names`.
 
         Returns:
-            float64, shape (rows,), for numbers and booleans, with NaN where a value is missing; object
-            (str), shape (rows,), for text, with None where a value is missing.
+            Shape (rows,): float64 for numbers and booleans, with NaN where a value is missing;
+            object (str) for text, with None where a value is missing.
 
         Raises:
             DataError: there is no such column.
         """
-        import pyarrow as pa  # noqa: PLC0415  takes a while to import
-        import pyarrow.compute as pc  # noqa: PLC0415
-
         column = self._arrow(name)
         if _is_text(column.type):
             return np.array(column.to_pylist(), dtype=np.object_)
@@ -65,9 +65,9 @@ class Table:
     def id_digest(self, columns: Sequence[str]) -> bytes:
         """Digest the ids in row order, so that two parties can compare the order of their rows.
 
-        SHA-256 over the counts of columns and rows and, by column, the lengths of the ids and the ids
-        themselves as UTF-8. A whole number counts as its decimal digits, whatever type holds it. The
-        names of the columns do not count, their order does.
+        SHA-256 over the counts of columns and rows and, by column, the lengths of the ids and the
+        ids themselves as UTF-8. A whole number counts as its decimal digits, whatever type holds
+        it. The names of the columns do not count, their order does.
 
         Args:
             columns: the id columns; none means that only the number of rows is digested.
@@ -76,7 +76,8 @@ class Table:
             32 bytes.
 
         Raises:
-            DataError: a column is not there, has missing values, or is neither text nor whole numbers.
+            DataError: a column is not there, has missing values, or holds neither text nor whole
+                numbers.
 
         Leaks:
             Whoever gets the digest can test a guess of the whole list of ids.
@@ -91,15 +92,13 @@ class Table:
 
     def _ids(self, name: str) -> list[Any]:
         """Give an id column as Python integers or strings."""
-        import pyarrow as pa  # noqa: PLC0415
-
         column = self._arrow(name)
         if column.null_count:
             raise DataError(
                 f"id column {name!r} of {self.source.name} is missing in {column.null_count} rows",
                 hint="remove these rows, or choose an id column that is filled in every row",
             )
-        if not (_is_text(column.type) or pa.types.is_integer(column.type)):
+        if not (_is_text(column.type) or types.is_integer(column.type)):
             raise DataError(
                 f"id column {name!r} of {self.source.name} has the type {column.type}",
                 hint="write ids as text or as whole numbers",
@@ -116,8 +115,8 @@ class Table:
 def read_table(source: Path, *, columns: Sequence[str] | None) -> Table:
     """Read a table from a CSV or Parquet file, told apart by the suffix.
 
-    A CSV file is comma-separated UTF-8 with a header line; the type of a column is what all its values
-    have in common (whole numbers, numbers, text). Parquet columns keep their types.
+    A CSV file is comma-separated UTF-8 with a header line; the type of a column is what all its
+    values have in common (whole numbers, numbers, text). Parquet columns keep their types.
 
     Args:
         source: the file.
@@ -128,8 +127,8 @@ def read_table(source: Path, *, columns: Sequence[str] | None) -> Table:
 
     Raises:
         ConfigError: there is no such file, it cannot be opened, or its suffix is another one.
-        DataError: the file is damaged or empty, two columns have the same name, a wanted column is not
-            there, or a wanted column holds neither numbers nor text.
+        DataError: the file is damaged or empty, two columns have the same name, a wanted column is
+            not there, or a wanted column holds neither numbers nor text.
     """
     reader = _reader(source)
     if not source.is_file():
@@ -170,8 +169,6 @@ def _reader(source: Path) -> Any:
 
 def _read(reader: Any, source: Path, columns: tuple[str, ...] | None) -> Any:
     """Run a reader and turn what pyarrow raises into our errors."""
-    import pyarrow as pa  # noqa: PLC0415
-
     try:
         return reader(source, columns)
     except PermissionError as error:
@@ -188,17 +185,13 @@ def _read(reader: Any, source: Path, columns: tuple[str, ...] | None) -> Any:
 
 
 def _read_parquet(source: Path, columns: tuple[str, ...] | None) -> Any:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    with pq.ParquetFile(source) as file:
+    with parquet.ParquetFile(source) as file:
         names = file.schema_arrow.names
         _require_columns(names, columns, source)
         return file.read().select(names if columns is None else columns)
 
 
 def _read_csv(source: Path, columns: tuple[str, ...] | None) -> Any:
-    from pyarrow import csv  # noqa: PLC0415
-
     # pyarrow guesses types from the first block: with the file as one block, from all values.
     block = csv.ReadOptions(block_size=min(source.stat().st_size + 1, MAX_BLOCK_BYTES))
     table = csv.read_csv(source, read_options=block)
@@ -227,17 +220,13 @@ def _require_columns(names: list[str], columns: tuple[str, ...] | None, source: 
 
 def _decoded(column: Any) -> Any:
     """Replace dictionary codes by the values they stand for."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    if pa.types.is_dictionary(column.type):
+    if types.is_dictionary(column.type):
         return column.cast(column.type.value_type)
     return column
 
 
 def _require_supported(name: str, kind: Any, source: Path) -> None:
     """Refuse dates, bytes, lists and whatever else is neither a number nor text."""
-    from pyarrow import types  # noqa: PLC0415
-
     numeric = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
     # A CSV column without any value has the type null: a number that is missing everywhere.
     if _is_text(kind) or types.is_null(kind) or any(check(kind) for check in numeric):
@@ -249,6 +238,4 @@ def _require_supported(name: str, kind: Any, source: Path) -> None:
 
 
 def _is_text(kind: Any) -> bool:
-    from pyarrow import types  # noqa: PLC0415
-
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

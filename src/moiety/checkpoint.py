@@ -1,0 +1,157 @@
+"""What a run saves: arrays as safetensors, facts as JSON, each with a digest, written atomically.
+
+`model.json` names the model, holds the SHA-256 of `model.safetensors` and its own; the two are replaced by
+rename after fsync, so that a crash leaves the old or the new pair, or a pair that is seen not to belong
+together. Also the data owner's ledger: an append-only file of totals, flushed to disk before an answer
+leaves. No code is ever loaded. HE keys and masks never come here.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from moiety.errors import CheckpointCorruptError
+from moiety.policy import Totals
+
+Arrays = dict[str, NDArray[Any]]
+Facts = dict[str, Any]
+
+VERSION: Final = 1
+_ARRAYS: Final = "model.safetensors"
+_FACTS: Final = "model.json"
+_SIZE_LIMIT: Final = 2**32
+
+
+def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Write one side's half of a model, readable by its owner only.
+
+    Args:
+        folder: the run's folder; made if missing.
+        arrays: shares and network weights.
+        facts: plain JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    complete = {**facts, "version": VERSION, "sha256": sha256(data).hexdigest()}
+    complete["digest"] = _digest(complete)
+    _replace(folder / _ARRAYS, data)
+    _replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
+
+
+def load_model(folder: Path) -> tuple[Arrays, Facts]:
+    """Read one side's half of a model back and check its digests.
+
+    Raises:
+        CheckpointCorruptError: missing, damaged, or of another version.
+    """
+    facts = _load_facts(folder / _FACTS)
+    data = _read(folder / _ARRAYS)
+    if sha256(data).hexdigest() != facts.get("sha256"):
+        raise CheckpointCorruptError(
+            f"{folder / _ARRAYS} does not match its digest",
+            hint="restore the folder from a backup, or train again",
+        )
+    try:
+        return load(data), facts
+    except SafetensorError as error:
+        raise CheckpointCorruptError(f"{folder / _ARRAYS} is not a safetensors file") from error
+
+
+def _load_facts(path: Path) -> Facts:
+    try:
+        facts = json.loads(_read(path))
+    except ValueError as error:
+        raise CheckpointCorruptError(f"{path} is not JSON") from error
+    if not isinstance(facts, dict) or facts.get("version") != VERSION:
+        raise CheckpointCorruptError(f"{path} is not a model of version {VERSION}")
+    digest = facts.pop("digest", None)
+    if digest != _digest(facts):
+        raise CheckpointCorruptError(
+            f"{path} does not match its digest",
+            hint="restore the folder from a backup, or train again",
+        )
+    return facts
+
+
+class Ledger:
+    """The data owner's totals for one peer on one table, over all runs: never rolled back.
+
+    Args:
+        path: the file; one JSON object a line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = self.totals()
+
+    def totals(self) -> Totals:
+        """Return the largest totals on record.
+
+        Raises:
+            CheckpointCorruptError: a line is not a record; a file that was cut short fails closed.
+        """
+        if not self._path.exists():
+            return Totals()
+        lines = _read(self._path).decode(errors="replace").splitlines()
+        try:
+            records = [Totals(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise CheckpointCorruptError(
+                f"{self._path} has a damaged line",
+                hint="remove the damaged line if it is the last; it records released values",
+            ) from error
+        return Totals(
+            released_z_per_row=max((each.released_z_per_row for each in records), default=0),
+            predictions=max((each.predictions for each in records), default=0),
+        )
+
+    def record(self, totals: Totals) -> None:
+        """Append totals if they grew, and wait until they are on disk."""
+        if totals == self._written:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(totals)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._written = totals
+
+
+def _digest(facts: Facts) -> str:
+    return sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _SIZE_LIMIT:
+            raise CheckpointCorruptError(f"{path} is larger than any model")
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorruptError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="train first, or restore the run's folder",
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,106 @@
+"""Run files: the TOML that tells one party what to do, checked once and immutable afterwards.
+
+One shape for both roles. Relative paths count from the run file's folder. Whether the files named in it
+exist is asked by whoever opens them: `trust` needs the run file before the peer's certificate is there.
+Imported by everything that works on behalf of one party; imports only errors.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from pydantic import ValidationError
+
+from moiety.config.problems import shown, translated
+from moiety.config.sections import (
+    DataOwnerRun,
+    LabelOwnerRun,
+    Peer,
+)
+from moiety.errors import ConfigError
+
+RUN_VERSION: Final = 1
+"""Version of the shape of run files."""
+
+AnyRun: TypeAlias = LabelOwnerRun | DataOwnerRun
+
+_ROLES: Final[Mapping[str, type[LabelOwnerRun] | type[DataOwnerRun]]] = {
+    "label-owner": LabelOwnerRun,
+    "data-owner": DataOwnerRun,
+}
+
+
+def load_run(path: Path) -> AnyRun:
+    """Read and check the run file of either role.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML, or a key is missing, unknown or unusable.
+    """
+    document = _read_toml(path)
+    if "version" not in document:
+        raise ConfigError(
+            f"{path}: version is missing", hint=f"write version = {RUN_VERSION} at the top"
+        )
+    role = document.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        problem = "is missing" if role is None else f"is {shown(role)}"
+        raise ConfigError(
+            f"{path}: role {problem}", hint='write role = "label-owner" or role = "data-owner"'
+        )
+    model = _ROLES[role]
+    try:
+        return model.model_validate(document, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise translated(error, model=model, path=path) from error
+
+
+def load_label_owner_run(path: Path) -> LabelOwnerRun:
+    """Read and check a label owner's run file.
+
+    Raises:
+        ConfigError: as `load_run`, or the run file is a data owner's.
+    """
+    run = load_run(path)
+    if not isinstance(run, LabelOwnerRun):
+        raise ConfigError(
+            f"{path}: role is data-owner, and a label owner's run file is needed",
+            hint="a data owner answers with `moiety provide`",
+        )
+    return run
+
+
+def load_data_owner_run(path: Path) -> DataOwnerRun:
+    """Read and check a data owner's run file.
+
+    Raises:
+        ConfigError: as `load_run`, or the run file is a label owner's.
+    """
+    run = load_run(path)
+    if not isinstance(run, DataOwnerRun):
+        raise ConfigError(
+            f"{path}: role is label-owner, and a data owner's run file is needed",
+            hint="a label owner uses `moiety train` and `moiety predict`",
+        )
+    return run
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no run file at {path}", hint="name an existing one, or make one with `moiety init`"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"the run file {path} cannot be read: {error.strerror}",
+            hint="name a TOML file that this user may read",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        where = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"the run file {path} is not TOML: {where}", hint="mend the line named"
+        ) from error
+
+

@@ -1,0 +1,82 @@
+"""Says what is wrong with a run file in the reader's words. Imported by `config` only."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from moiety.errors import ConfigError
+
+_EXPECTED: Final = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "finite_number": "a finite number",
+}
+
+
+def refusal(problem: str, *, hint: str) -> PydanticCustomError:
+    """Make what a validator raises; `translated` puts the key in front of the problem."""
+    return PydanticCustomError("refused", "{problem}", {"problem": problem, "hint": hint})
+
+
+def translated(error: ValidationError, *, model: type[BaseModel], path: Path) -> ConfigError:
+    """Turn the most telling complaint into our error: a misspelt key explains a missing one."""
+    details = error.errors(include_url=False)
+    first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+    problem, hint = _described(first, model=model)
+    return ConfigError(f"{path}: {_key(first['loc'])} {problem}", hint=hint)
+
+
+def _described(detail: ErrorDetails, *, model: type[BaseModel]) -> tuple[str, str]:
+    kind, context, key = detail["type"], detail.get("ctx", {}), _key(detail["loc"])
+    if kind == "refused":
+        return context["problem"], context["hint"]
+    if kind == "missing":
+        return "is missing", f"add {key} to the run file"
+    if kind == "extra_forbidden":
+        return "is not a known key", _nearest(detail["loc"], model=model)
+    found = shown(detail["input"])
+    if kind == "literal_error":
+        return f"is {found}", f"supported: {context['expected']}"
+    if kind == "string_pattern_mismatch":
+        return f"is {found}, which is not allowed here", f"match {context['pattern'].rstrip('z')}"
+    expected = _EXPECTED.get(kind, detail["msg"].removeprefix("Input should be "))
+    return f"is {found}", f"{key} should be {expected}"
+
+
+def _nearest(location: tuple[int | str, ...], *, model: type[BaseModel]) -> str:
+    known = _known_keys(location[:-1], model=model)
+    close = get_close_matches(str(location[-1]), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
+
+
+def _known_keys(location: tuple[int | str, ...], *, model: type[BaseModel]) -> list[str]:
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = next(iter(get_args(annotation)), annotation)
+    return list(model.model_fields)
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".")
+
+
+def shown(value: object) -> str:
+    """Name what was found: numbers and short words; of anything else only its type."""
+    if isinstance(value, bool | int | float) or (
+        isinstance(value, str) and re.fullmatch(r"[\w.:/ -]{0,40}", value)
+    ):
+        return str(value).lower() if isinstance(value, bool) else repr(value)
+    names = {str: "a text", list: "a list", dict: "a table"}
+    return names.get(type(value), f"a {type(value).__name__}")

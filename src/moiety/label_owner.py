@@ -1,0 +1,349 @@
+"""A label owner's run: an ordinary PyTorch loop, with one layer that lives at two places.
+
+    with moiety.open_run("run.toml") as run:
+        layer = run.interactive_layer()
+        ...
+        for batch in run.batches("train"):
+            loss = criterion(top(layer(batch.rows)).squeeze(1), batch.target)
+        run.save(top)
+
+Connects, agrees on a contract, and hands out batches in the agreed order. Imported by trainer, predictor
+and users.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moiety import checkpoint
+from moiety.channel import Channel
+from moiety.config import LabelOwnerRun as Settings
+from moiety.config import load_label_owner_run
+from moiety.contract import Contract, LabelOwnerTerms
+from moiety.crypto.rlwe import RlweKeyHolder
+from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
+from moiety.data.table import Table, read_table
+from moiety.data.target import Target
+from moiety.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    ContractMismatchError,
+    LocalProtocolError,
+)
+from moiety.link import LabelOwnerLink
+from moiety.messages import Block, Kind, Role
+from moiety.nn import InteractiveLinear
+from moiety.peer import connect
+from moiety.protocol.blind import BlindLabelOwner
+from moiety.protocol.handshake import LabelOwnerHandshake
+from moiety.schedule import RowHandle, Schedule, Split
+from moiety.session import Session
+from moiety.step_rule import STEP_RULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One batch in the agreed order.
+
+    Args:
+        rows: the handle to pass to the interactive layer.
+        target: targets of these rows; float32 (rows,), or int64 for classes.
+        features: the label owner's own columns; None when it has none.
+    """
+
+    rows: RowHandle
+    target: Tensor
+    features: Tensor | None = None
+
+
+class LabelOwnerRun:
+    """An open training run. Use `open_run`; a context manager.
+
+    Args:
+        settings: the run file.
+        session: open and bound.
+        contract: what was agreed.
+        machine: the label owner's state machine, with its initial share.
+        target: raw targets of all rows.
+        randomness: where seeds come from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        session: Session,
+        contract: Contract,
+        machine: BlindLabelOwner,
+        target: "np.ndarray[Any, Any]",
+        randomness: Randomness,
+    ) -> None:
+        self.settings = settings
+        self.contract = contract
+        self.session = session
+        self.seed = randomness.seed()
+        rounding = derive(self.seed, b"rounding")
+        self._machine = machine
+        self.link = LabelOwnerLink(session, machine, rounding_seed=rounding)
+        self._layer: InteractiveLinear | None = None
+        self._epoch = 0
+        training_rows = contract.schedule.split_rows(Split.TRAIN)
+        self.target = Target.fit(target, kind=settings.task.kind, rows=training_rows)
+        self._encoded = torch.from_numpy(self.target.encode(target))
+        # The top network's initial weights come from this generator: reproducible by this side's seed.
+        torch.manual_seed(int.from_bytes(derive(self.seed, b"torch")[:7], "little"))
+
+    @property
+    def schedule(self) -> Schedule:
+        """Splits and batches, as both sides compute them."""
+        return self.contract.schedule
+
+    def interactive_layer(
+        self, out_features: int | None = None, *, learning_rate: float | None = None
+    ) -> InteractiveLinear:
+        """Return the interactive layer of this run.
+
+        Args:
+            out_features: units; what the run file says when left out.
+            learning_rate: of the layer's own update; what the run file says when left out.
+
+        Raises:
+            ConfigError: other units than were agreed on.
+            LocalProtocolError: the run has its layer already.
+        """
+        if self._layer is not None:
+            raise LocalProtocolError("a run has one interactive layer, and it was already made")
+        agreed = self.contract.out_features
+        if out_features not in (None, agreed):
+            raise ConfigError(
+                f"out_features = {out_features}, and model.units = {agreed} was agreed on",
+                hint="change model.units in the run file",
+            )
+        rate = self.settings.train.learning_rate if learning_rate is None else learning_rate
+        self._layer = InteractiveLinear(
+            self.link,
+            in_features=self.contract.in_features,
+            out_features=agreed,
+            rule=STEP_RULES[self.settings.train.update](rate),
+        )
+        return self._layer
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """Yield the batches of one pass: "train", "validation" or "test".
+
+        Each call for "train" is the next epoch, in the order that both parties drew.
+
+        Raises:
+            ConfigError: no such split.
+            LocalProtocolError: more epochs than were agreed on.
+        """
+        part = _split(split)
+        epoch = self._epoch
+        if part is Split.TRAIN:
+            if epoch >= self.contract.label_owner.epochs:
+                raise LocalProtocolError(
+                    f"the contract is for {epoch} epochs",
+                    hint="raise train.epochs in the run file: both parties count them",
+                )
+            self._epoch += 1
+        for handle in self.schedule.batches(part, epoch=epoch):
+            rows = self.schedule.rows_of(handle)
+            yield Batch(rows=handle, target=self._encoded[torch.from_numpy(rows)])
+
+    def save(self, top: nn.Module) -> Path:
+        """Finish the run: both sides save their half, and the session ends.
+
+        Returns:
+            The folder that this side's half is in.
+
+        Raises:
+            LocalProtocolError: a step is open, or no layer was made.
+
+        Leaks:
+            That the run has finished.
+        """
+        if self._layer is None:
+            raise LocalProtocolError("there is nothing to save: no interactive layer was made")
+        share = self._machine.share
+        finish(self.session)
+        arrays = {f"top.{name}": value.numpy() for name, value in top.state_dict().items()}
+        arrays |= {f"rule.{name}": value for name, value in self._layer._rule.state().items()}
+        arrays |= {"share": share, "bias": self._layer.bias.detach().numpy()}
+        facts = {
+            "model": self.contract.session.hex(),
+            "updates": self._machine.updates,
+            "in_features": self.contract.in_features,
+            "out_features": self.contract.out_features,
+            "target": self.target.to_json(),
+            "order_seed": self.schedule.seed.hex(),
+            "seed": self.seed.hex(),
+        }
+        checkpoint.save_model(self.settings.folder, arrays=arrays, facts=facts)
+        return self.settings.folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.session.abort(error)
+        self.session.close()
+
+
+def open_run(
+    path: str | Path, *, channel: Channel | None = None, randomness: Randomness | None = None
+) -> LabelOwnerRun:
+    """Read a label owner's run file, connect to the data owner and agree on a contract.
+
+    Args:
+        path: the run file.
+        channel: an open connection; made from the run file when left out.
+        randomness: where seeds come from; the operating system when left out.
+
+    Raises:
+        ConfigError, DataError: the run file or the table cannot be used; nothing was sent.
+        TransportError: no connection to the data owner.
+        ContractMismatchError, PolicyError: the parties do not agree.
+
+    Leaks:
+        Row count, order digest and the proposed training to the data owner.
+    """
+    settings = load_label_owner_run(Path(path))
+    source = randomness or SystemRandomness()
+    table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
+    target = table.column(settings.table.target)
+    Target.fit(target, kind=settings.task.kind, rows=np.arange(table.rows))
+    terms = propose(settings, table, purpose="train", randomness=source)
+    session, contract = agree(settings, terms, channel=channel)
+    try:
+        machine = open_machine(session, contract, randomness=source)
+        return LabelOwnerRun(
+            settings,
+            session=session,
+            contract=contract,
+            machine=machine,
+            target=target,
+            randomness=source,
+        )
+    except BaseException as error:
+        session.abort(error)
+        raise
+
+
+def propose(
+    settings: Settings, table: Table, *, purpose: Any, randomness: Randomness, model: str = ""
+) -> LabelOwnerTerms:
+    """Return this side's terms for a session."""
+    return LabelOwnerTerms(
+        run=settings.run,
+        purpose=purpose,
+        protocol=settings.protocol.name,
+        scheme=settings.protocol.scheme,
+        rows=table.rows,
+        order_digest=order_digest(table, settings.table.id),
+        model=model,
+        nonce=randomness.seed().hex(),
+        out_features=settings.model.units,
+        epochs=settings.train.epochs if purpose == "train" else 1,
+        batch=settings.train.batch,
+        validation=settings.split.validation,
+        test=settings.split.test,
+    )
+
+
+def order_digest(table: Table, ids: list[str]) -> str:
+    """Digest the ids in their order; the row count where there are no ids."""
+    if ids:
+        return table.id_digest(ids).hex()
+    return sha256(f"{table.rows} rows without ids".encode()).hexdigest()
+
+
+def agree(
+    settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None
+) -> tuple[Session, Contract]:
+    """Connect and shake hands; the session is bound to the contract."""
+    peer = settings.peer[0]
+    session = Session(
+        channel or connect(settings),
+        role=Role.LABEL_OWNER,
+        deadline_seconds=peer.answer_deadline,
+    )
+    try:
+        handshake = LabelOwnerHandshake(terms)
+        session.send([handshake.hello()])
+        contract = handshake.receive(session.receive())
+    except ContractMismatchError as error:
+        session.abort(error)
+        if error.field == "model":
+            raise CheckpointMismatchError(
+                f"the parties saved different models: own {error.own}, peer {error.peer}",
+                hint="train again, or restore both run folders from the same run",
+            ) from error
+        raise
+    except BaseException as error:
+        session.abort(error)
+        raise
+    session.bind(contract=contract.digest, session=contract.session)
+    return session, contract
+
+
+def open_machine(
+    session: Session,
+    contract: Contract,
+    *,
+    randomness: Randomness,
+    share: "np.ndarray[Any, Any] | None" = None,
+    updates: int = 0,
+) -> BlindLabelOwner:
+    """Make this session's key, send its public half, and wait for the initial share if there is none."""
+    keys = RlweKeyHolder(
+        contract.parameters,
+        public_seed=contract.public_seed,
+        randomness=randomness,
+        threads=torch.get_num_threads(),
+    )
+    session.send([Block(kind=Kind.PUBLIC_KEY, step=0, payload=keys.public_key())])
+    machine = BlindLabelOwner(
+        contract, keys=keys, share_DK=share, updates=updates, randomness=randomness
+    )
+    while machine.waiting:
+        machine.receive(session.receive())
+    return machine
+
+
+def finish(session: Session) -> None:
+    """Tell the data owner that the run is complete and wait until it has saved its half.
+
+    Raises:
+        RemoteProtocolError: something else came.
+    """
+    session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
+    block = session.receive()
+    if block.kind is not Kind.FINISH:
+        raise LocalProtocolError(f"{block.kind.name} came where FINISH was due")
+    session.close()
+
+
+def _split(name: str) -> Split:
+    known = {"train": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
+    if name not in known:
+        raise ConfigError(f"there is no split {name!r}", hint=f"one of {', '.join(known)}")
+    return known[name]
+
+
+def load_half(settings: Settings) -> tuple[checkpoint.Arrays, checkpoint.Facts, Seed]:
+    """Read this side's half of the model back."""
+    arrays, facts = checkpoint.load_model(settings.folder)
+    return arrays, facts, Seed(bytes.fromhex(facts["order_seed"]))

@@ -1,0 +1,173 @@
+"""The parameter chooser: its bound, its table, its refusals."""
+
+from fractions import Fraction
+from math import log2, prod
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moiety.crypto.parameters import (
+    LISTED,
+    REQUIRED_SECURITY_BITS,
+    TESTING_ONLY,
+    ParameterSet,
+    choose,
+    noise_bound,
+    require_secure,
+    session_error,
+    spare_bits,
+)
+from moiety.crypto.scheme import ProductShape
+from moiety.errors import InsecureParameterError, ParameterError
+
+STANDARD = {1024: 25, 2048: 51, 4096: 101, 8192: 202, 16384: 411}
+"""Limits on log2 q: Homomorphic Encryption Standard, ternary secret, 128 bits, quantum."""
+
+
+def _shape(*, rows: int, contraction: int, kept: int = 32, bits: int = 15) -> ProductShape:
+    return ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=bits)
+
+
+def _bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> Fraction:
+    terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
+    evaluated = Fraction(197, 10) * 2**shape.multiplier_bits * terms
+    return evaluated + Fraction(192, 10) * (2 * degree + 1)
+
+
+@given(
+    rows=st.integers(1, 10**6),
+    contraction=st.integers(1, 10**6),
+    bits=st.integers(1, 40),
+    rows_per_ciphertext=st.sampled_from([2**level for level in range(14)]),
+    parameters=st.sampled_from([*LISTED, TESTING_ONLY]),
+)
+def test_noise_bound_random_shapes(
+    *,
+    rows: int,
+    contraction: int,
+    bits: int,
+    rows_per_ciphertext: int,
+    parameters: ParameterSet,
+) -> None:
+    shape = _shape(rows=rows, contraction=contraction, bits=bits)
+    exact = _bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
+    bound = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
+    assert exact <= bound < exact + 1
+    spare = spare_bits(parameters, shape, rows_per_ciphertext=rows_per_ciphertext)
+    ratio = Fraction(prod(parameters.primes), 2**65 * bound)
+    exact_spare = log2(ratio.numerator) - log2(ratio.denominator)
+    assert abs(spare - exact_spare) < 1e-9
+
+
+def test_noise_bound_grows_with_rows_per_ciphertext() -> None:
+    shape = _shape(rows=1000, contraction=91)
+    one, many = (noise_bound(shape, degree=8192, rows_per_ciphertext=r) for r in (1, 64))
+    assert many > 50 * (one - 19.2 * 16385)
+
+
+def test_choose_smallest_set_that_fits() -> None:
+    # A contraction of 2^k costs k bits, so that each listed set is somewhere the answer.
+    chosen = [choose([_shape(rows=1, contraction=2**k, bits=15)]) for k in range(0, 200, 4)[:45]]
+    for level, parameters in enumerate(chosen):
+        shape = _shape(rows=1, contraction=2 ** (4 * level), bits=15)
+        fitting = [s for s in LISTED if spare_bits(s, shape, rows_per_ciphertext=1) >= 40]
+        assert parameters == min(fitting, key=lambda each: (each.degree, each.modulus))
+    assert set(chosen) == set(LISTED)
+
+
+def test_choose_every_shape_must_fit() -> None:
+    small, large = _shape(rows=1, contraction=8), _shape(rows=1, contraction=2**30)
+    assert choose([small]) == LISTED[0]
+    assert choose([small, large]) == choose([large]) != LISTED[0]
+
+
+def test_choose_stricter_spare_needs_more() -> None:
+    shape = _shape(rows=1, contraction=91)
+    assert choose([shape], required_spare_bits=64).modulus > choose([shape]).modulus
+
+
+def test_choose_kept_beyond_the_degree() -> None:
+    assert choose([_shape(rows=1, contraction=1, kept=8193)]).degree == 16384
+    with pytest.raises(ParameterError) as caught:
+        choose([_shape(rows=1, contraction=1, kept=16385)])
+    assert caught.value.hint
+
+
+def test_choose_nothing_fits() -> None:
+    with pytest.raises(ParameterError, match="no listed parameter set"):
+        choose([_shape(rows=1, contraction=2**180)])
+
+
+@pytest.mark.parametrize("parameters", LISTED, ids=lambda each: each.name)
+def test_listed_sets_secure(parameters: ParameterSet) -> None:
+    require_secure(parameters)
+    assert log2(parameters.modulus) <= STANDARD[parameters.degree]
+    assert parameters.security_bits >= REQUIRED_SECURITY_BITS == 128
+    assert not parameters.testing_only
+    bits = int(log2(parameters.modulus))
+    assert abs(bits - int(parameters.name.rsplit("-", 1)[1])) <= 1
+    assert parameters.name.startswith(f"rlwe-{parameters.degree}-")
+
+
+def test_listed_sets_ascend() -> None:
+    keys = [(each.degree, each.modulus) for each in LISTED]
+    assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize(("bits", "count"), [(47, 6), (40, 4)])
+def test_listed_primes_are_the_largest(*, bits: int, count: int) -> None:
+    found: list[int] = []
+    candidate = 2**bits - 2**15 + 1
+    while len(found) < count:
+        if _is_prime(candidate):
+            found.append(candidate)
+        candidate -= 2**15
+    used = {p for each in LISTED for p in each.primes if p.bit_length() == bits}
+    assert used == set(found)
+
+
+def _is_prime(number: int) -> bool:
+    """Miller-Rabin with the bases that decide every number below 3.3 * 10^24."""
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41):
+        powers = [pow(base, odd << level, number) for level in range(twos)]
+        if powers[0] != 1 and number - 1 not in powers:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        TESTING_ONLY,
+        ParameterSet(name="degree-4096", degree=4096, primes=LISTED[0].primes),
+        ParameterSet(name="modulus-282", degree=8192, primes=LISTED[-1].primes),
+    ],
+    ids=lambda each: each.name,
+)
+def test_insecure_set_refused_with_both_figures(weak: ParameterSet) -> None:
+    with pytest.raises(InsecureParameterError) as caught:
+        require_secure(weak)
+    assert caught.value.bits_required == 128
+    assert caught.value.bits_estimated == weak.security_bits < 128
+    assert caught.value.hint
+
+
+def test_testing_only_never_listed() -> None:
+    assert TESTING_ONLY not in LISTED
+    assert TESTING_ONLY.testing_only
+    assert choose([_shape(rows=1, contraction=1, kept=1, bits=1)]) == LISTED[0]
+
+
+def test_session_error_adds_up() -> None:
+    assert session_error(opened=3, spare=40) == 3 * 2.0**-40
+
+
+@pytest.mark.parametrize(("name", "size"), [("rlwe-8192-141", 6), ("rlwe-8192-160", 5)])
+def test_polynomial_bytes(*, name: str, size: int) -> None:
+    parameters = next(each for each in LISTED if each.name == name)
+    assert parameters.residue_bytes == size
+    assert parameters.polynomial_bytes == 8192 * len(parameters.primes) * size

@@ -1,0 +1,136 @@
+"""The ring against Python integers and exact fractions, 10^5 cases each."""
+
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moiety import ring
+from moiety.errors import NonFiniteError, RingOverflowError
+
+CASES = 100_000
+
+
+def _values(*, largest_bits: float) -> NDArray[np.float64]:
+    generator = np.random.default_rng(20)
+    magnitudes = np.exp2(generator.uniform(-60, largest_bits, CASES))
+    return magnitudes * generator.choice([-1.0, 1.0], CASES)
+
+
+def _rounded(value: float, *, bits: int) -> int:
+    return round(Fraction(value) * 2**bits)  # Python rounds a half to even, and so must we
+
+
+@pytest.mark.parametrize("bits", [0, ring.ACTIVATION_BITS, ring.WEIGHT_BITS, ring.Z_BITS])
+def test_encode_random_values(bits: int) -> None:
+    values = _values(largest_bits=62.9 - bits)
+    encoded = ring.encode(values, scale_bits=bits)
+    assert encoded.tolist() == [_rounded(each, bits=bits) % 2**64 for each in values.tolist()]
+
+
+def test_encode_halves_to_even() -> None:
+    halves = np.array([0.5, 1.5, 2.5, -0.5, -1.5])
+    assert ring.encode(halves, scale_bits=0).view(np.int64).tolist() == [0, 2, 2, 0, -2]
+
+
+def test_decode_random_words() -> None:
+    words = np.random.default_rng(21).integers(0, 2**64, CASES, dtype=np.uint64)
+    decoded = ring.decode(words, scale_bits=ring.Z_BITS)
+    signed = [word - 2**64 if word >= 2**63 else word for word in words.tolist()]
+    assert decoded.tolist() == [float(Fraction(each, 2**ring.Z_BITS)) for each in signed]
+
+
+def test_encode_just_below_the_limit() -> None:
+    edge = float(np.nextafter(2.0**63, 0))
+    assert ring.encode(np.array([edge, -edge]), scale_bits=0).view(np.int64).tolist() == [
+        int(edge),
+        -int(edge),
+    ]
+
+
+@pytest.mark.parametrize("value", [2.0**25, -(2.0**25), 1e300])
+def test_encode_at_the_limit(value: float) -> None:
+    with pytest.raises(RingOverflowError) as caught:
+        ring.encode(np.array([0.0, value]), scale_bits=38)
+    assert caught.value.limit_bits == 63
+    assert caught.value.largest_magnitude_bits >= 63
+    assert str(value) not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_encoders_refuse_non_finite(value: float) -> None:
+    values = np.array([[1.0, value]])
+    with pytest.raises(NonFiniteError, match="1 of 2"):
+        ring.encode(values, scale_bits=12)
+    with pytest.raises(NonFiniteError, match="1 of 2"):
+        ring.encode_activations(values)
+    with pytest.raises(NonFiniteError, match="1 of 2"):
+        ring.encode_gradients(values, np.zeros((1, 2), dtype=np.uint64))
+
+
+def test_encode_activations_random_values() -> None:
+    values = _values(largest_bits=4)
+    encoded, clipped = ring.encode_activations(values)
+    exact = [_rounded(each, bits=12) for each in values.tolist()]
+    assert encoded.dtype == np.int16
+    assert encoded.tolist() == [max(-32767, min(32767, each)) for each in exact]
+    assert clipped == sum(abs(each) > 32767 for each in exact)
+
+
+def test_encode_activations_at_the_edge() -> None:
+    last = 32767 / 4096
+    values = np.array([last, -last, 32767.5 / 4096, -32767.5 / 4096, 8.0, -8.0])
+    encoded, clipped = ring.encode_activations(values)
+    assert encoded.tolist() == [32767, -32767, 32767, -32767, 32767, -32767]
+    assert clipped == 4
+
+
+def test_encode_gradients_random_values() -> None:
+    values = np.clip(_values(largest_bits=4.2), -17, 17)
+    words = np.random.default_rng(22).integers(0, 2**64, CASES, dtype=np.uint64)
+    encoded, clipped = ring.encode_gradients(values, words)
+    expected = []
+    for value, word in zip(values.tolist(), words.tolist(), strict=True):
+        scaled = np.ldexp(max(-16.0, min(16.0, value)), 26)
+        # The sum is taken in float64, so that it is the nearest double to the exact one.
+        total = float(Fraction(float(scaled)) + Fraction(word >> 11, 2**53))
+        expected.append(floor(total))
+    assert encoded.view(np.int64).tolist() == expected
+    assert clipped == int(np.count_nonzero(np.abs(values) > 16))
+
+
+@pytest.mark.parametrize("numerator", [0, 1, 255, 256, 300, 511])
+@pytest.mark.parametrize("whole", [-3, -1, 0, 2])
+def test_encode_gradients_unbiased(numerator: int, whole: int) -> None:
+    # Over all 512 values of U in steps of 1/512 the mean is the value itself, exactly.
+    value = Fraction(whole) + Fraction(numerator, 512)
+    values = np.full(512, float(value / 2**26))
+    words = np.arange(512, dtype=np.uint64) << np.uint64(55)
+    encoded, clipped = ring.encode_gradients(values, words)
+    assert Fraction(sum(encoded.view(np.int64).tolist()), 512) == value
+    assert clipped == 0
+
+
+def test_encode_gradients_at_the_limit() -> None:
+    beyond = float(np.nextafter(16.0, 17.0))
+    values = np.array([16.0, -16.0, beyond, -beyond])
+    encoded, clipped = ring.encode_gradients(values, np.zeros(4, dtype=np.uint64))
+    assert encoded.view(np.int64).tolist() == [2**30, -(2**30), 2**30, -(2**30)]
+    assert clipped == 2
+
+
+def test_check_z_below_the_limit() -> None:
+    # 2^60 - 64 is the largest such integer that float64 keeps apart from 2^60 itself.
+    ring.check_z(np.array([[2**60 - 64, 2**64 - 2**60 + 64, 0]], dtype=np.uint64))
+    ring.check_z(np.empty((0, 4), dtype=np.uint64))
+
+
+@pytest.mark.parametrize("word", [2**60, 2**64 - 2**60, 2**63, 2**63 - 1])
+def test_check_z_at_the_limit(word: int) -> None:
+    with pytest.raises(RingOverflowError) as caught:
+        ring.check_z(np.array([[1, word]], dtype=np.uint64))
+    assert caught.value.limit_bits == 10
+    assert caught.value.largest_magnitude_bits in {10, 13}
+    assert "learning rate" in caught.value.hint
