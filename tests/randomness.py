@@ -1,7 +1,10 @@
 """Test doubles of `moiety.crypto.sampling.Randomness`: repeatable, and nothing for production."""
 
 from collections.abc import Iterable
-from hashlib import blake2b
+from hashlib import blake2b, shake_256
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moiety.crypto.sampling import SEED_BYTES, Seed
 
@@ -31,3 +34,8 @@ class ListedRandomness:
 
     def seed(self) -> Seed:
         return Seed(next(self._seeds))
+
+
+def words_of(name: str, count: int) -> NDArray[np.uint64]:
+    """Uniform words that follow from a name: test data."""
+    return np.frombuffer(shake_256(name.encode()).digest(8 * count), dtype="<u8").astype(np.uint64)

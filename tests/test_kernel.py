@@ -59,9 +59,7 @@ def _negacyclic(left: list[int], right: list[int], p: int) -> list[int]:
     ]
     size = len(left)
     product = (joined[0] * joined[1]).to_bytes(2 * size * width, "little")
-    full = [
-        int.from_bytes(product[i : i + width], "little") for i in range(0, len(product), width)
-    ]
+    full = [int.from_bytes(product[i : i + width], "little") for i in range(0, len(product), width)]
     return [(low - high) % p for low, high in zip(full[:size], full[size:], strict=True)]
 
 
@@ -265,9 +263,7 @@ def test_pointwise_operations_at_all_corners(primes: tuple[int, ...]) -> None:
     transform.multiply_accumulate(product, y, z[0])
     np.testing.assert_array_equal(total.astype(object), (exact[0] + exact[1]) % moduli)
     np.testing.assert_array_equal(difference.astype(object), (exact[0] - exact[1]) % moduli)
-    np.testing.assert_array_equal(
-        product.astype(object), (exact[0] + exact[1] * exact[2]) % moduli
-    )
+    np.testing.assert_array_equal(product.astype(object), (exact[0] + exact[1] * exact[2]) % moduli)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=2))

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 
 from moiety import ring
 from moiety.errors import NonFiniteError, RingOverflowError
+from tests.randomness import words_of
 
 CASES = 100_000
 
 
 def _values(*, largest_bits: float) -> NDArray[np.float64]:
-    generator = np.random.default_rng(20)
-    magnitudes = np.exp2(generator.uniform(-60, largest_bits, CASES))
-    return magnitudes * generator.choice([-1.0, 1.0], CASES)
+    words = words_of("values", CASES)
+    fraction = (words >> np.uint64(11)).astype(np.float64) / 2**53
+    magnitudes = np.exp2(fraction * (largest_bits + 60) - 60)
+    return np.where(words & np.uint64(1), magnitudes, -magnitudes)
 
 
 def _rounded(value: float, *, bits: int) -> int:
@@ -36,7 +38,7 @@ def test_encode_halves_to_even() -> None:
 
 
 def test_decode_random_words() -> None:
-    words = np.random.default_rng(21).integers(0, 2**64, CASES, dtype=np.uint64)
+    words = words_of("decoded", CASES)
     decoded = ring.decode(words, scale_bits=ring.Z_BITS)
     signed = [word - 2**64 if word >= 2**63 else word for word in words.tolist()]
     assert decoded.tolist() == [float(Fraction(each, 2**ring.Z_BITS)) for each in signed]
@@ -50,12 +52,15 @@ def test_encode_just_below_the_limit() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [2.0**25, -(2.0**25), 1e300])
-def test_encode_at_the_limit(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "bits"), [(2.0**25, 26), (-(2.0**25), 26), (3.0 * 2**25, 27), (2.0**1023, 1024)]
+)
+def test_encode_at_the_limit(*, value: float, bits: int) -> None:
     with pytest.raises(RingOverflowError) as caught:
         ring.encode(np.array([0.0, value]), scale_bits=38)
-    assert caught.value.limit_bits == 63
-    assert caught.value.largest_magnitude_bits >= 63
+    assert caught.value.limit_bits == 25
+    assert caught.value.largest_magnitude_bits == bits
+    assert caught.value.hint
     assert str(value) not in str(caught.value)
 
 
@@ -81,15 +86,15 @@ def test_encode_activations_random_values() -> None:
 
 def test_encode_activations_at_the_edge() -> None:
     last = 32767 / 4096
-    values = np.array([last, -last, 32767.5 / 4096, -32767.5 / 4096, 8.0, -8.0])
+    values = np.array([last, -last, 32767.5 / 4096, -32767.5 / 4096, 8.0, -8.0, 1e308])
     encoded, clipped = ring.encode_activations(values)
-    assert encoded.tolist() == [32767, -32767, 32767, -32767, 32767, -32767]
-    assert clipped == 4
+    assert encoded.tolist() == [32767, -32767, 32767, -32767, 32767, -32767, 32767]
+    assert clipped == 5
 
 
 def test_encode_gradients_random_values() -> None:
     values = np.clip(_values(largest_bits=4.2), -17, 17)
-    words = np.random.default_rng(22).integers(0, 2**64, CASES, dtype=np.uint64)
+    words = words_of("rounding", CASES)
     encoded, clipped = ring.encode_gradients(values, words)
     expected = []
     for value, word in zip(values.tolist(), words.tolist(), strict=True):
@@ -122,15 +127,17 @@ def test_encode_gradients_at_the_limit() -> None:
 
 
 def test_check_z_below_the_limit() -> None:
-    # 2^60 - 64 is the largest such integer that float64 keeps apart from 2^60 itself.
-    ring.check_z(np.array([[2**60 - 64, 2**64 - 2**60 + 64, 0]], dtype=np.uint64))
+    # 2^60 - 65 is the largest integer that float64 does not round to 2^60.
+    ring.check_z(np.array([[2**60 - 65, 2**64 - 2**60 + 65, 0]], dtype=np.uint64))
     ring.check_z(np.empty((0, 4), dtype=np.uint64))
 
 
-@pytest.mark.parametrize("word", [2**60, 2**64 - 2**60, 2**63, 2**63 - 1])
-def test_check_z_at_the_limit(word: int) -> None:
+@pytest.mark.parametrize(
+    ("word", "bits"), [(2**60, 11), (2**64 - 2**60, 11), (2**61 - 2**10, 11), (2**63, 14)]
+)
+def test_check_z_at_the_limit(*, word: int, bits: int) -> None:
     with pytest.raises(RingOverflowError) as caught:
         ring.check_z(np.array([[1, word]], dtype=np.uint64))
     assert caught.value.limit_bits == 10
-    assert caught.value.largest_magnitude_bits in {10, 13}
+    assert caught.value.largest_magnitude_bits == bits
     assert "learning rate" in caught.value.hint

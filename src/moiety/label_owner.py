@@ -13,7 +13,6 @@ and users.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +27,7 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
 from moiety.contract import Contract, LabelOwnerTerms
 from moiety.crypto.rlwe import RlweKeyHolder
-from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
+from moiety.crypto.sampling import Randomness, SystemRandomness, derive
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
 from moiety.errors import (
@@ -104,6 +103,11 @@ class LabelOwnerRun:
     def schedule(self) -> Schedule:
         """Splits and batches, as both sides compute them."""
         return self.contract.schedule
+
+    @property
+    def updates(self) -> int:
+        """Training steps made."""
+        return self._machine.updates
 
     def interactive_layer(
         self, out_features: int | None = None, *, learning_rate: float | None = None
@@ -252,7 +256,7 @@ def propose(
         protocol=settings.protocol.name,
         scheme=settings.protocol.scheme,
         rows=table.rows,
-        order_digest=order_digest(table, settings.table.id),
+        order_digest=table.id_digest(settings.table.id).hex(),
         model=model,
         nonce=randomness.seed().hex(),
         out_features=settings.model.units,
@@ -261,13 +265,6 @@ def propose(
         validation=settings.split.validation,
         test=settings.split.test,
     )
-
-
-def order_digest(table: Table, ids: list[str]) -> str:
-    """Digest the ids in their order; the row count where there are no ids."""
-    if ids:
-        return table.id_digest(ids).hex()
-    return sha256(f"{table.rows} rows without ids".encode()).hexdigest()
 
 
 def agree(
@@ -341,9 +338,3 @@ def _split(name: str) -> Split:
     if name not in known:
         raise ConfigError(f"there is no split {name!r}", hint=f"one of {', '.join(known)}")
     return known[name]
-
-
-def load_half(settings: Settings) -> tuple[checkpoint.Arrays, checkpoint.Facts, Seed]:
-    """Read this side's half of the model back."""
-    arrays, facts = checkpoint.load_model(settings.folder)
-    return arrays, facts, Seed(bytes.fromhex(facts["order_seed"]))

@@ -50,10 +50,12 @@ def encode(values: NDArray[np.float64], *, scale_bits: int) -> RingArray:
     >>> encode(np.array([[0.5, -0.25]]), scale_bits=2).view(np.int64)
     array([[ 2, -1]])
     """
-    scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), scale_bits))
-    _require_finite(scaled)
-    _require_below(scaled, limit_bits=63)
-    return scaled.astype(np.int64).view(np.uint64)
+    reals = np.asarray(values, dtype=np.float64)
+    _require_finite(reals)
+    # Before scaling, which could leave the range of float64. Rounding cannot reach 2^63 afterwards:
+    # above 2^52 every float64 is an integer.
+    _require_below(reals, limit_bits=63 - scale_bits, hint="scale the values down")
+    return np.rint(np.ldexp(reals, scale_bits)).astype(np.int64).view(np.uint64)
 
 
 def decode(values: RingArray, *, scale_bits: int) -> NDArray[np.float64]:
@@ -77,9 +79,11 @@ def encode_activations(values_ND: NDArray[np.float64]) -> tuple[NDArray[np.int16
     >>> encode_activations(np.array([[1.0, -9.0]]))
     (array([[  4096, -32767]], dtype=int16), 1)
     """
-    scaled = np.rint(np.ldexp(np.asarray(values_ND, dtype=np.float64), ACTIVATION_BITS))
-    _require_finite(scaled)
+    values = np.asarray(values_ND, dtype=np.float64)
+    _require_finite(values)
     limit = 2.0**ACTIVATION_MULTIPLIER_BITS - 1
+    bound = 2.0 ** (ACTIVATION_MULTIPLIER_BITS - ACTIVATION_BITS)
+    scaled = np.rint(np.ldexp(np.clip(values, -bound, bound), ACTIVATION_BITS))
     clipped = int(np.count_nonzero(np.abs(scaled) > limit))
     return np.clip(scaled, -limit, limit).astype(np.int16), clipped
 
@@ -113,12 +117,11 @@ def check_z(z_NK: RingArray) -> None:
     """Stop when z has left its range: the ring wraps at 2^13, and three guard bits show growth.
 
     Raises:
-        RingOverflowError: some |z| is 2**10 or more.
+        RingOverflowError: some |z| is 2**10 or more, or nearer to it than float64 can tell.
     """
     _require_below(
-        z_NK.view(np.int64).astype(np.float64),
-        limit_bits=Z_BITS + Z_LIMIT_BITS,
-        scale_bits=Z_BITS,
+        decode(z_NK, scale_bits=Z_BITS),
+        limit_bits=Z_LIMIT_BITS,
         hint="lower the learning rate, or scale the features down",
     )
 
@@ -131,15 +134,13 @@ def _require_finite(values: NDArray[np.float64]) -> None:
         )
 
 
-def _require_below(
-    scaled: NDArray[np.float64], *, limit_bits: int, scale_bits: int = 0, hint: str = ""
-) -> None:
-    largest = float(np.abs(scaled).max(initial=0.0))
-    if largest >= 2.0**limit_bits:
-        magnitude = int(np.ceil(np.log2(largest))) - scale_bits
+def _require_below(values: NDArray[np.float64], *, limit_bits: int, hint: str) -> None:
+    largest = float(np.abs(values).max(initial=0.0))
+    magnitude = int(np.frexp(largest)[1])  # 2^(magnitude - 1) <= largest < 2^magnitude, exactly
+    if magnitude > limit_bits:
         raise RingOverflowError(
-            f"a value needs {magnitude} bits before the point, and {limit_bits - scale_bits} are allowed",
+            f"a value needs {magnitude} bits before the point, and {limit_bits} are allowed",
             largest_magnitude_bits=magnitude,
-            limit_bits=limit_bits - scale_bits,
+            limit_bits=limit_bits,
             hint=hint,
         )

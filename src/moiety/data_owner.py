@@ -1,0 +1,357 @@
+"""A data owner's run: answers sessions in turn, within its policy.
+
+`DataOwnerParty` takes blocks and gives blocks, from the first HELLO to the last FINISH; `provide` connects
+it to the network. A session that fails is reported and ends; the next one finds nothing half-applied.
+Imported by the command line and by users.
+"""
+
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from moiety import checkpoint
+from moiety.checkpoint import Ledger
+from moiety.config import DataOwnerRun as Settings
+from moiety.config import load_data_owner_run
+from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
+from moiety.crypto.rlwe import RlweEvaluator
+from moiety.crypto.sampling import Randomness, Seed, SystemRandomness
+from moiety.data.preparation import Preparation
+from moiety.data.table import Table, read_table
+from moiety.dither import row_digests
+from moiety.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    MoietyError,
+    PeerTimeoutError,
+    PeerUnreachableError,
+    RemoteProtocolError,
+)
+from moiety.messages import Block, Kind, Role
+from moiety.peer import Connector
+from moiety.policy import Meter, Totals
+from moiety.protocol.blind import BlindDataOwner, DataOwnerState, Features
+from moiety.protocol.handshake import DataOwnerHandshake
+from moiety.ring import encode_activations
+from moiety.schedule import RowIndices, Split
+from moiety.session import Session
+
+Report = Callable[[str], None]
+
+
+class DataOwnerParty:
+    """One session's data owner, from HELLO to FINISH.
+
+    Args:
+        settings: the run file.
+        table: its raw table.
+        ledger: totals over all runs; None in a simulation, where nothing leaves.
+        randomness: where seeds come from.
+        report: told what happens, in a sentence.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        table: Table,
+        ledger: Ledger | None,
+        randomness: Randomness,
+        report: Report,
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._ledger = ledger
+        self._randomness = randomness
+        self._report = report
+        self._handshake = DataOwnerHandshake()
+        self._weight_seed = randomness.seed()
+        self._saved: DataOwnerState | None = None
+        self._preparation: Preparation | None = None
+        self._features: Features | None = None
+        self._machine: BlindDataOwner | None = None
+        self._released = Totals()
+        self.contract: Contract | None = None
+        self.finished = False
+
+    def receive(self, block: Block) -> Iterator[Block]:
+        """Take a block; yield the answer.
+
+        Raises:
+            RemoteProtocolError: the block is not due.
+            ContractMismatchError, PolicyError: the parties do not agree.
+        """
+        if self.contract is None:
+            yield from self._answer(block)
+        elif block.kind is Kind.FINISH:
+            self._finish()
+            yield Block(kind=Kind.FINISH, step=0, payload=b"")
+        elif self._machine is None:
+            yield from self._open(block, self.contract)
+        else:
+            yield from self._machine.receive(block)
+
+    def _answer(self, block: Block) -> Iterator[Block]:
+        proposal = self._handshake.receive(block)
+        terms = self._terms(proposal)
+        yield self._handshake.answer(terms)
+        self.contract = self._handshake.agree(terms)
+        self._report(
+            f"{proposal.purpose}: {proposal.rows} rows, {terms.in_features} in_features, "
+            f"{proposal.out_features} out_features, {terms.parameters}"
+        )
+
+    def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
+        policy, before = self._settings.policy, self._before()
+        stated = DataOwnerTerms(
+            run=self._settings.run,
+            purpose=proposal.purpose,
+            protocol=self._settings.protocol.name,
+            scheme=self._settings.protocol.scheme,
+            rows=self._table.rows,
+            order_digest=self._table.id_digest(self._settings.table.id).hex(),
+            model=self._load() if proposal.purpose == "predict" else "",
+            nonce=self._randomness.seed().hex(),
+            in_features=0,
+            released_z_per_row_limit=policy.released_z_per_row,
+            released_z_per_row_before=before.released_z_per_row,
+            predictions_limit=policy.predictions,
+            predictions_before=before.predictions,
+            smallest_batch=policy.smallest_batch,
+            wide_layer=policy.wide_layer,
+        )
+        if proposal.rows != self._table.rows:
+            return stated  # the parties differ; both sides will say so from the terms alone
+        stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
+        parameters = Contract(label_owner=proposal, data_owner=stated).parameters.name
+        return stated.model_copy(update={"parameters": parameters})
+
+    def _prepare(self, proposal: LabelOwnerTerms, nonce: str) -> int:
+        schedule = schedule_of(proposal, order_seed(proposal, nonce))
+        if self._preparation is None:
+            rows = schedule.split_rows(Split.TRAIN)
+            self._preparation = fit_preparation(self._settings, self._table, rows=rows)
+        values = self._preparation.transform(self._table)
+        activation_ND, clipped = encode_activations(values)
+        if clipped:
+            self._report(f"{clipped} of {values.size} activations lie beyond 8 and were clipped")
+        self._features = Features(
+            activation_ND=activation_ND, digest_N=row_digests(activation_ND)
+        )
+        return int(activation_ND.shape[1])
+
+    def _load(self) -> str:
+        arrays, facts = checkpoint.load_model(self._settings.folder)
+        try:
+            self._saved = DataOwnerState(
+                share_DK=arrays["share"],
+                dither_key=Seed(arrays["dither_key"].tobytes()),
+                updates=int(facts["updates"]),
+            )
+            self._preparation = Preparation.from_json(facts["preparation"])
+            return str(facts["model"])
+        except KeyError as error:
+            raise CheckpointMismatchError(
+                f"{self._settings.folder} holds no data owner's half of a model",
+                hint="each party needs a folder of its own",
+            ) from error
+
+    def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
+        if block.kind is not Kind.PUBLIC_KEY:
+            raise RemoteProtocolError(f"{block.kind.name} came where PUBLIC_KEY was due")
+        assert self._features is not None
+        evaluator = RlweEvaluator(
+            contract.parameters,
+            public_key=block.payload,
+            public_seed=contract.public_seed,
+            threads=torch.get_num_threads(),
+        )
+        self._machine = BlindDataOwner(
+            contract,
+            evaluator=evaluator,
+            features=self._features,
+            state=None if contract.training else self._saved,
+            charge=self._charger(contract),
+            randomness=self._randomness,
+        )
+        if contract.training:
+            yield from self._machine.open(self._weight_seed)
+
+    def _charger(self, contract: Contract) -> Callable[[RowIndices], None]:
+        meter = Meter(
+            contract.data_owner.policy,
+            before=contract.data_owner.before,
+            rows=contract.label_owner.rows,
+        )
+
+        def charge(rows: RowIndices) -> None:
+            self._released = meter.charge(
+                rows, out_features=contract.out_features, prediction=not contract.training
+            )
+            if self._ledger is not None:
+                self._ledger.record(self._released)
+
+        return charge
+
+    def _before(self) -> Totals:
+        return Totals() if self._ledger is None else self._ledger.totals()
+
+    def _finish(self) -> None:
+        if self._machine is not None and self.contract is not None and self.contract.training:
+            self._save(self._machine.state(), self.contract)
+        self._report(
+            f"finished; z released per row so far: {self._released.released_z_per_row} of "
+            f"{self._settings.policy.released_z_per_row}"
+        )
+        self.finished = True
+
+    def _save(self, state: DataOwnerState, contract: Contract) -> None:
+        assert self._preparation is not None
+        checkpoint.save_model(
+            self._settings.folder,
+            arrays={
+                "share": state.share_DK,
+                "dither_key": np.frombuffer(state.dither_key, dtype=np.uint8),
+                "weight_seed": np.frombuffer(self._weight_seed, dtype=np.uint8),
+            },
+            facts={
+                "model": contract.session.hex(),
+                "updates": state.updates,
+                "preparation": self._preparation.to_json(),
+            },
+        )
+
+
+def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
+    """Fit the run file's preparation on some rows of the table."""
+    wanted = settings.table.features
+    features = (
+        [name for name in table.names if name not in settings.table.id]
+        if wanted == "all"
+        else list(wanted)
+    )
+    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
+
+
+def read_features(settings: Settings) -> Table:
+    """Read the data owner's table and check that it can be prepared, before anybody connects.
+
+    Raises:
+        ConfigError, DataError: the table cannot be used.
+    """
+    wanted = settings.table.features
+    columns = None if wanted == "all" else [*settings.table.id, *wanted]
+    table = read_table(settings.table.source, columns=columns)
+    fit_preparation(settings, table, rows=np.arange(table.rows))
+    return table
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """Return the ledger of this peer on this table: the same for every run beside this run file."""
+    certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
+    peer = certificate.fingerprint(SHA256()).hex()[:16]
+    table = sha256(str(settings.table.source.resolve()).encode()).hexdigest()[:16]
+    return Ledger(settings.folder.parent / "ledger" / f"{peer}-{table}.jsonl")
+
+
+def serve(session: Session, party: DataOwnerParty) -> None:
+    """Answer one session to its end.
+
+    Raises:
+        MoietyError: the session failed; the peer was told that, and nothing is half-applied.
+
+    Leaks:
+        To the label owner: dithered z of the batches it asks for, within the policy.
+    """
+    try:
+        while not party.finished:
+            answer(session, party)
+    except BaseException as error:
+        session.abort(error)
+        raise
+    session.close()
+
+
+def answer(session: Session, party: DataOwnerParty) -> None:
+    """Take one block and send what it calls for."""
+    fresh = party.contract is None
+    session.send(party.receive(session.receive()))
+    if fresh and party.contract is not None:
+        session.bind(contract=party.contract.digest, session=party.contract.session)
+
+
+def provide(
+    path: str | Path,
+    *,
+    once: bool = False,
+    report: Report = print,
+    randomness: Randomness | None = None,
+) -> None:
+    """Answer a label owner's runs in turn until interrupted.
+
+    Args:
+        path: the run file.
+        once: return after one session, and raise if it failed.
+        report: told what happens, in a sentence.
+        randomness: where seeds come from; the operating system when left out.
+
+    Raises:
+        ConfigError, DataError, PeerIdentityError: nothing can be provided; nobody was connected.
+
+    Leaks:
+        To the label owner: dithered z of the batches it asks for, within the policy.
+    """
+    settings = load_data_owner_run(Path(path))
+    table = read_features(settings)
+    source = randomness or SystemRandomness()
+    with Connector(settings) as connector:
+        ledger = open_ledger(settings)
+        report(_waiting(settings, table))
+        while True:
+            try:
+                _serve_next(settings, connector, table, ledger, source, report, once=once)
+            except (PeerUnreachableError, PeerTimeoutError) as error:
+                _note(error, report, once=once)
+            except ConfigError:
+                raise
+            except MoietyError as error:
+                _note(error, report, once=once)
+            if once:
+                return
+
+
+def _serve_next(
+    settings: Settings,
+    connector: Connector,
+    table: Table,
+    ledger: Ledger,
+    randomness: Randomness,
+    report: Report,
+    *,
+    once: bool,
+) -> None:
+    peer = settings.peer[0]
+    patient = connector.listens and not once
+    channel = connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
+    report(f"{peer.name} is connected")
+    party = DataOwnerParty(
+        settings, table=table, ledger=ledger, randomness=randomness, report=report
+    )
+    serve(Session(channel, role=Role.DATA_OWNER, deadline_seconds=peer.answer_deadline), party)
+
+
+def _note(error: MoietyError, report: Report, *, once: bool) -> None:
+    if once:
+        raise error
+    report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+
+
+def _waiting(settings: Settings, table: Table) -> str:
+    peer = settings.peer[0]
+    how = f"listening at {peer.listen}" if peer.listen else f"dialling {peer.dial}"
+    return f"{table.rows} rows ready; {how} for {peer.name}"

@@ -1,0 +1,146 @@
+"""Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyarrow import csv
+from torch import nn
+
+from moiety import checkpoint
+from moiety.channel import Channel
+from moiety.config import LabelOwnerRun as Settings
+from moiety.config import load_label_owner_run
+from moiety.contract import Contract
+from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.data.table import Table, read_table
+from moiety.data.target import Target
+from moiety.errors import CheckpointMismatchError, ConfigError
+from moiety.label_owner import agree, finish, open_machine, propose
+from moiety.link import LabelOwnerLink
+from moiety.nn import InteractiveLinear
+from moiety.schedule import Split
+from moiety.session import Session
+from moiety.step_rule import PlainStep
+from moiety.trainer import build_top
+
+
+def predict(
+    path: str | Path,
+    output: Path,
+    *,
+    channel: Channel | None = None,
+    randomness: Randomness | None = None,
+) -> int:
+    """Score every row of the label owner's table and write a CSV; return the number of rows.
+
+    One line a row: the id columns (the row number where there are none), then `score` (probability of
+    the higher class, or the value) or one column a class.
+
+    Args:
+        path: the run file that the model was trained with; its table's source may be another by now.
+        output: the CSV file to write; must not exist.
+        channel: an open connection; made from the run file when left out.
+        randomness: where seeds come from; the operating system when left out.
+
+    Raises:
+        CheckpointError: this side's half is missing, damaged or of another shape.
+        ContractMismatchError, PolicyError: the parties do not agree.
+
+    Leaks:
+        To this side z of every row, counted by the data owner's policy; to the data owner, that these
+        rows are scored.
+    """
+    settings = load_label_owner_run(Path(path))
+    if output.exists():
+        raise ConfigError(f"{output} exists", hint="name another file, or remove this one")
+    arrays, facts = checkpoint.load_model(settings.folder)
+    source = randomness or SystemRandomness()
+    table = read_table(settings.table.source, columns=list(settings.table.id) or None)
+    target = Target.from_json(facts["target"])
+    top = _load_top(settings, arrays, outputs=target.outputs)
+    terms = propose(settings, table, purpose="predict", randomness=source, model=facts["model"])
+    session, contract = agree(settings, terms, channel=channel)
+    try:
+        scores = _score(session, contract, top, arrays, facts, randomness=source)
+        finish(session)
+    except BaseException as error:
+        session.abort(error)
+        raise
+    _write(output, table, settings, target, scores)
+    return table.rows
+
+
+def _load_top(settings: Settings, arrays: checkpoint.Arrays, *, outputs: int) -> nn.Module:
+    top = build_top(settings, outputs=outputs)
+    saved = {
+        name.removeprefix("top."): torch.from_numpy(array.copy())
+        for name, array in arrays.items()
+        if name.startswith("top.")
+    }
+    try:
+        top.load_state_dict(saved)
+    except RuntimeError as error:
+        raise CheckpointMismatchError(
+            "the saved top network has another shape than [model] describes",
+            hint="restore the [model] section that the run was trained with",
+        ) from error
+    return top.eval()
+
+
+def _score(
+    session: Session,
+    contract: Contract,
+    top: nn.Module,
+    arrays: checkpoint.Arrays,
+    facts: checkpoint.Facts,
+    *,
+    randomness: Randomness,
+) -> NDArray[np.float64]:
+    share = arrays["share"]
+    if share.shape != (contract.in_features, contract.out_features):
+        raise CheckpointMismatchError(
+            f"the saved share has shape {share.shape}, and the parties agreed on "
+            f"{(contract.in_features, contract.out_features)}",
+            hint="predict with the columns and units that the run was trained with",
+        )
+    machine = open_machine(
+        session, contract, randomness=randomness, share=share, updates=int(facts["updates"])
+    )
+    link = LabelOwnerLink(session, machine, rounding_seed=randomness.seed())
+    layer = InteractiveLinear(
+        link,
+        in_features=contract.in_features,
+        out_features=contract.out_features,
+        rule=PlainStep(0.0),
+    )
+    layer.bias.data = torch.from_numpy(arrays["bias"].copy())
+    with torch.no_grad():
+        handles = contract.schedule.batches(Split.ALL, epoch=0)
+        scores = torch.cat([top(layer(handle)) for handle in handles])
+    return scores.numpy().astype(np.float64)
+
+
+def _write(
+    output: Path, table: Table, settings: Settings, target: Target, scores: NDArray[np.float64]
+) -> None:
+    names = settings.table.id
+    columns = {name: pa.array(table.column(name)) for name in names}
+    if not names:
+        columns = {"row": pa.array(np.arange(table.rows))}
+    columns |= {name: pa.array(values) for name, values in _readable(settings, target, scores)}
+    csv.write_csv(pa.table(columns), output)
+
+
+def _readable(
+    settings: Settings, target: Target, scores: NDArray[np.float64]
+) -> list[tuple[str, NDArray[np.float64]]]:
+    logits = torch.from_numpy(scores)
+    if settings.task.kind == "binary":
+        return [("score", torch.sigmoid(logits[:, 0]).numpy())]
+    if settings.task.kind == "regression":
+        return [("score", target.restore(scores[:, 0]))]
+    probabilities = torch.softmax(logits, dim=1).numpy()
+    return [(f"class_{index}", probabilities[:, index]) for index in range(target.outputs)]

@@ -1,0 +1,285 @@
+"""The cryptosystem: shares that add up to the product, exactly; noise, sizes, seeds, independence."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from moiety.crypto import packing
+from moiety.crypto.packing import PackingPlan
+from moiety.crypto.parameters import LISTED, TESTING_ONLY, ParameterSet, noise_bound
+from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
+from moiety.crypto.sampling import Seed
+from moiety.crypto.scheme import MapFunction, ProductShape
+from moiety.errors import MalformedMessageError
+from moiety.ring import RingArray
+from tests import oracle
+from tests.randomness import RecordedRandomness, words_of
+
+PUBLIC_SEED = Seed(bytes(range(32)))
+PRODUCTION = LISTED[0]
+EXTREME = 2**15 - 1
+
+
+class Pair:
+    """One key holder and one evaluator, with all randomness recorded in one list."""
+
+    def __init__(
+        self, parameters: ParameterSet, *, threads: int = 1, map_function: MapFunction = map
+    ) -> None:
+        self.randomness = RecordedRandomness(b"test of rlwe")
+        self.holder = RlweKeyHolder(
+            parameters, public_seed=PUBLIC_SEED, randomness=self.randomness, threads=threads
+        )
+        self.evaluator = RlweEvaluator(
+            parameters,
+            public_key=self.holder.public_key(),
+            public_seed=PUBLIC_SEED,
+            map_function=map_function,
+            threads=threads,
+        )
+
+    def request(self, matrix_DK: RingArray, plan: PackingPlan) -> list[bytes]:
+        return list(self.holder.encrypt(matrix_DK, plan=plan, randomness=self.randomness))
+
+    def respond(
+        self, plain_ND: NDArray[Any], requests: list[bytes], plan: PackingPlan
+    ) -> tuple[list[bytes], RingArray]:
+        answers = list(
+            self.evaluator.respond(plain_ND, requests, plan=plan, randomness=self.randomness)
+        )
+        return [block for block, _ in answers], np.concatenate([share for _, share in answers])
+
+    def shares(
+        self, plain_ND: NDArray[Any], matrix_DK: RingArray, plan: PackingPlan
+    ) -> tuple[RingArray, RingArray]:
+        blocks, own = self.respond(plain_ND, self.request(matrix_DK, plan), plan)
+        return self.holder.decrypt(blocks, plan=plan), own
+
+
+def _shape(*, rows: int, contraction: int, kept: int) -> ProductShape:
+    return ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=15)
+
+
+def _plan(shape: ProductShape, *, level: int) -> PackingPlan:
+    slots = 1 << (shape.kept - 1).bit_length()
+    return PackingPlan(
+        parameters=TESTING_ONLY,
+        shape=shape,
+        slots=slots,
+        contracted_per_ciphertext=2 ** min(level, (TESTING_ONLY.degree // slots).bit_length() - 1),
+    )
+
+
+def _operands(shape: ProductShape, name: str = "") -> tuple[NDArray[np.int64], RingArray]:
+    plain = words_of(f"plain {name}", shape.rows * shape.contraction).astype(np.int16)
+    plain[plain == -(2**15)] = EXTREME
+    matrix_DK = words_of(f"matrix {name}", shape.contraction * shape.kept)
+    plain_ND = plain.astype(np.int64).reshape(shape.rows, shape.contraction)
+    return plain_ND, matrix_DK.reshape(shape.contraction, shape.kept)
+
+
+def _product(plain_ND: NDArray[Any], matrix_DK: RingArray) -> RingArray:
+    return plain_ND.astype(np.int64).view(np.uint64) @ matrix_DK
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.integers(1, 40),
+    contraction=st.integers(1, 40),
+    kept=st.integers(1, 40),
+    level=st.integers(0, 8),
+    name=st.text(max_size=4),
+)
+def test_shares_add_up_random_shapes(
+    *, rows: int, contraction: int, kept: int, level: int, name: str
+) -> None:
+    shape = _shape(rows=rows, contraction=contraction, kept=kept)
+    plan = _plan(shape, level=level)
+    plain_ND, matrix_DK = _operands(shape, name)
+    holder, evaluator = Pair(TESTING_ONLY).shares(plain_ND, matrix_DK, plan)
+    assert holder.shape == evaluator.shape == (rows, kept)
+    assert np.array_equal(holder + evaluator, _product(plain_ND, matrix_DK))
+
+
+@pytest.mark.parametrize(
+    ("rows", "contraction", "kept"),
+    [(1000, 91, 32), (91, 1000, 32), (1, 1, 1), (37, 200, 33), (3, 5, 5000)],
+)
+def test_shares_add_up_production_set(*, rows: int, contraction: int, kept: int) -> None:
+    shape = _shape(rows=rows, contraction=contraction, kept=kept)
+    plan = packing.plan(PRODUCTION, shape)
+    plain_ND, matrix_DK = _operands(shape)
+    holder, evaluator = Pair(PRODUCTION).shares(plain_ND, matrix_DK, plan)
+    assert np.array_equal(holder + evaluator, _product(plain_ND, matrix_DK))
+
+
+@pytest.mark.parametrize("parameters", LISTED[1:], ids=lambda each: each.name)
+def test_shares_add_up_other_sets(parameters: ParameterSet) -> None:
+    shape = _shape(rows=7, contraction=11, kept=5)
+    plain_ND, matrix_DK = _operands(shape)
+    plan = packing.plan(parameters, shape)
+    holder, evaluator = Pair(parameters).shares(plain_ND, matrix_DK, plan)
+    assert np.array_equal(holder + evaluator, _product(plain_ND, matrix_DK))
+
+
+@pytest.mark.parametrize("multiplier", [EXTREME, -EXTREME, 0])
+@pytest.mark.parametrize("word", [0, 1, 2**63, 2**64 - 1, 2**63 - 1])
+def test_shares_add_up_extreme_values(*, multiplier: int, word: int) -> None:
+    shape = _shape(rows=20, contraction=40, kept=4)
+    plain_ND = np.full((20, 40), multiplier, dtype=np.int64)
+    matrix_DK = np.full((40, 4), word, dtype=np.uint64)
+    holder, evaluator = Pair(TESTING_ONLY).shares(plain_ND, matrix_DK, _plan(shape, level=3))
+    assert np.array_equal(holder + evaluator, _product(plain_ND, matrix_DK))
+
+
+def test_shares_same_for_both_integer_types() -> None:
+    shape = _shape(rows=9, contraction=7, kept=3)
+    plain_ND, matrix_DK = _operands(shape)
+    plan = _plan(shape, level=2)
+    wide = Pair(TESTING_ONLY).shares(plain_ND, matrix_DK, plan)
+    narrow = Pair(TESTING_ONLY).shares(plain_ND.astype(np.int16), matrix_DK, plan)
+    assert np.array_equal(wide, narrow)
+
+
+def _backwards(work: Callable[[Any], Any], blocks: Iterable[Any]) -> list[Any]:
+    return [work(block) for block in reversed(list(blocks))][::-1]
+
+
+@pytest.mark.parametrize(("threads", "map_function"), [(2, map), (1, _backwards), (2, _backwards)])
+def test_messages_independent_of_threads_and_order(
+    *, threads: int, map_function: MapFunction
+) -> None:
+    # 920 ciphertexts each way, so that there are several blocks of both kinds.
+    shape = _shape(rows=920, contraction=920, kept=256)
+    plan = _plan(shape, level=0)
+    assert len(plan.request_ranges) > 1 < len(plan.response_ranges)
+    small = _shape(rows=920, contraction=3, kept=256)
+    plan_small = _plan(small, level=0)
+    plain_ND, matrix_DK = _operands(small)
+    results = []
+    for pair in (
+        Pair(TESTING_ONLY),
+        Pair(TESTING_ONLY, threads=threads, map_function=map_function),
+    ):
+        requests = pair.request(_operands(shape)[1], plan)
+        small_requests = pair.request(matrix_DK, plan_small)
+        blocks, own = pair.respond(plain_ND, small_requests, plan_small)
+        share = pair.holder.decrypt(blocks, plan=plan_small)
+        assert np.array_equal(share + own, _product(plain_ND, matrix_DK))
+        results.append((requests, blocks, share.tolist()))
+    assert results[0] == results[1]
+
+
+def test_respond_several_request_blocks() -> None:
+    shape = _shape(rows=2, contraction=920, kept=256)
+    plan = _plan(shape, level=0)
+    plain_ND, matrix_DK = _operands(shape)
+    pair = Pair(TESTING_ONLY)
+    requests = pair.request(matrix_DK, plan)
+    assert [len(block) for block in requests] == list(plan.request_sizes)
+    assert len(requests) == 2
+    blocks, own = pair.respond(plain_ND, requests, plan)
+    assert np.array_equal(
+        pair.holder.decrypt(blocks, plan=plan) + own, _product(plain_ND, matrix_DK)
+    )
+    with pytest.raises(MalformedMessageError):
+        pair.respond(plain_ND, requests[::-1], plan)
+
+
+@pytest.mark.parametrize("parameters", [TESTING_ONLY, PRODUCTION], ids=lambda each: each.name)
+def test_wire_sizes_as_planned(parameters: ParameterSet) -> None:
+    shape = _shape(rows=100, contraction=30, kept=17)
+    plan = packing.plan(parameters, shape)
+    plain_ND, matrix_DK = _operands(shape)
+    pair = Pair(parameters)
+    requests = pair.request(matrix_DK, plan)
+    blocks, _ = pair.respond(plain_ND, requests, plan)
+    assert len(pair.holder.public_key()) == parameters.polynomial_bytes
+    assert tuple(map(len, requests)) == plan.request_sizes
+    assert tuple(map(len, blocks)) == plan.response_sizes
+
+
+@pytest.mark.parametrize(("level", "sign"), [(0, 1), (3, -1), (6, 1)])
+def test_noise_below_the_bound(*, level: int, sign: int) -> None:
+    shape = _shape(rows=8, contraction=60, kept=4)
+    plan = _plan(shape, level=level)
+    _, matrix_DK = _operands(shape)
+    plain_ND = np.full((8, 60), sign * EXTREME, dtype=np.int64)
+    pair = Pair(TESTING_ONLY)
+    blocks, _ = pair.respond(plain_ND, pair.request(matrix_DK, plan), plan)
+    key_seed, *_, mask = pair.randomness.given
+    largest = _largest_noise(
+        plan, blocks, key_seed=key_seed, mask=mask, product=_product(plain_ND, matrix_DK)
+    )
+    bound = noise_bound(shape, degree=256, rows_per_ciphertext=plan.rows_per_ciphertext)
+    # The measured noise is a sum of random signs: far below the bound, yet far above rounding alone.
+    assert EXTREME < largest < bound
+
+
+def _largest_noise(
+    plan: PackingPlan, blocks: list[bytes], *, key_seed: bytes, mask: bytes, product: RingArray
+) -> int:
+    """Phase + r - product q / 2^64 on the coefficients read, in units of q, with the oracle."""
+    ring = oracle.Ring(degree=plan.parameters.degree, primes=plan.parameters.primes)
+    layout = oracle.Layout(
+        ring=ring,
+        rows=plan.shape.rows,
+        contraction=plan.shape.contraction,
+        kept=plan.shape.kept,
+        slots=plan.slots,
+        contracted=plan.contracted_per_ciphertext,
+    )
+    holder = oracle.KeyHolder(ring, public_seed=PUBLIC_SEED, seed=key_seed)
+    rows: oracle.Matrix = []
+    for g, phase in enumerate(each for block in blocks for each in holder.phases(block)):
+        r = oracle.from_residues(ring, oracle.uniform(ring, mask, b"mask", g))
+        rows += oracle.read_rows(layout, oracle.add(ring, phase, r), g)
+    opened = [value for row in rows for value in row]
+    exact = [oracle.scale_up(ring, value) for row in product.tolist() for value in row]
+    noises = [(a - b) % ring.modulus for a, b in zip(opened, exact, strict=True)]
+    return max(min(noise, ring.modulus - noise) for noise in noises)
+
+
+def test_every_message_takes_fresh_seeds() -> None:
+    shape = _shape(rows=3, contraction=4, kept=2)
+    plan = _plan(shape, level=1)
+    plain_ND, matrix_DK = _operands(shape)
+    pair = Pair(TESTING_ONLY)
+    messages: list[bytes] = []
+    for _ in range(8):
+        requests = pair.request(matrix_DK, plan)
+        blocks, _ = pair.respond(plain_ND, requests, plan)
+        messages += [*requests, *blocks]
+    given_seeds = pair.randomness.given
+    assert len(given_seeds) == 1 + 8 * 4
+    assert len(set(given_seeds)) == len(given_seeds)
+    assert len(set(messages)) == len(messages)
+
+
+def test_response_masks_every_coefficient_of_every_ciphertext() -> None:
+    # With nothing to hide but zeros, what is opened must still differ on all coefficients.
+    shape = _shape(rows=70, contraction=2, kept=2)
+    plan = _plan(shape, level=1)
+    pair = Pair(TESTING_ONLY)
+    requests = pair.request(np.zeros((2, 2), dtype=np.uint64), plan)
+    blocks, own = pair.respond(np.zeros((70, 2), dtype=np.int64), requests, plan)
+    ring = oracle.Ring(degree=256, primes=TESTING_ONLY.primes)
+    holder = oracle.KeyHolder(ring, public_seed=PUBLIC_SEED, seed=pair.randomness.given[0])
+    phases = [value for block in blocks for phase in holder.phases(block) for value in phase]
+    assert len(set(phases)) == len(phases) == plan.responses * 256
+    assert min(phases) > 2**64
+    assert len(set(own.ravel().tolist())) == own.size
+
+
+def test_public_key_depends_on_the_public_seed() -> None:
+    randomness = RecordedRandomness(b"one")
+    first = RlweKeyHolder(TESTING_ONLY, public_seed=PUBLIC_SEED, randomness=randomness)
+    again = RecordedRandomness(b"one")
+    second = RlweKeyHolder(TESTING_ONLY, public_seed=Seed(bytes(32)), randomness=again)
+    assert first.public_key() != second.public_key()
+    assert "redacted" in repr(first)
