@@ -1,4 +1,4 @@
-"""The cryptosystem: shares that add up to the product, exactly; noise, sizes, seeds, independence."""
+"""The cryptosystem: shares that add up to the product exactly; noise, sizes, seeds, threads."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -217,7 +217,7 @@ def test_noise_below_the_bound(*, level: int, sign: int) -> None:
         plan, blocks, key_seed=key_seed, mask=mask, product=_product(plain_ND, matrix_DK)
     )
     bound = noise_bound(shape, degree=256, rows_per_ciphertext=plan.rows_per_ciphertext)
-    # The measured noise is a sum of random signs: far below the bound, yet far above rounding alone.
+    # What is measured is a sum of random signs: far below the bound, far above rounding alone.
     assert EXTREME < largest < bound
 
 

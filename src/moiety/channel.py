@@ -1,8 +1,8 @@
 """What carries frames between two parties, and the pair in memory for one process.
 
 A frame is opaque bytes: a channel neither reads, joins nor cuts it. It keeps order and loses nothing
-while it stands; what survives a lost channel is `session`'s business. Imported by session, transport and
-simulate.
+while it stands; what survives a lost channel is `session`'s business. Imported by session, transport
+and simulate.
 """
 
 from collections import deque
@@ -72,7 +72,7 @@ class MemoryChannel:
     """One end of a pair in this process, without threads; made by `memory_pair`.
 
     Attributes:
-        pump: runs this end's party on whatever lies in its inbox; the other end calls it when it waits.
+        pump: runs this end's party on whatever lies in its inbox; called when the other end waits.
     """
 
     def __init__(self) -> None:

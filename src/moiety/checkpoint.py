@@ -31,7 +31,9 @@ _FACTS: Final = "model.json"
 _SIZE_LIMIT: Final = 2**32
 
 
-def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+def save_model(
+    folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
+) -> None:
     """Write one side's half of a model, readable by its owner only.
 
     Args:

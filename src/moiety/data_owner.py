@@ -140,9 +140,7 @@ class DataOwnerParty:
         activation_ND, clipped = encode_activations(values)
         if clipped:
             self._report(f"{clipped} of {values.size} activations lie beyond 8 and were clipped")
-        self._features = Features(
-            activation_ND=activation_ND, digest_N=row_digests(activation_ND)
-        )
+        self._features = Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND))
         return int(activation_ND.shape[1])
 
     def _load(self) -> str:

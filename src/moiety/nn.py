@@ -61,9 +61,7 @@ class InteractiveLinear(nn.Module):
         asked for, from which features can be estimated; the data owner's policy counts it.
     """
 
-    def __init__(
-        self, link: Link, *, in_features: int, out_features: int, rule: StepRule
-    ) -> None:
+    def __init__(self, link: Link, *, in_features: int, out_features: int, rule: StepRule) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features

@@ -148,7 +148,7 @@ class Session:
         if frame.role is self._role:
             raise RemoteProtocolError(
                 f"both sides say they are the {self._role.name.lower().replace('_', ' ')}",
-                hint="one run file needs role = \"data-owner\", the other role = \"label-owner\"",
+                hint='one run file needs role = "data-owner", the other role = "label-owner"',
             )
         if frame.sequence != self._received or frame.acknowledged > self._sent:
             raise RemoteProtocolError(

@@ -49,9 +49,7 @@ class AdaptiveStep:
         self._moment = DECAY * before + (1 - DECAY) * square
         self._steps += 1
         corrected = self._moment / (1 - DECAY**self._steps)
-        scaled: NDArray[np.float64] = (
-            self.learning_rate * dz_NK / (np.sqrt(corrected) + EPSILON)
-        )
+        scaled: NDArray[np.float64] = self.learning_rate * dz_NK / (np.sqrt(corrected) + EPSILON)
         return scaled
 
     def state(self) -> dict[str, NDArray[np.float64]]:

@@ -23,7 +23,6 @@ from moiety.crypto.sampling import Randomness
 from moiety.label_owner import Batch, LabelOwnerRun, open_run
 from moiety.metrics import METRICS
 from moiety.networks import LOSSES, from_factory, perceptron
-from moiety.nn import InteractiveLinear
 from moiety.schedule import Split
 
 RESULT_FILE = "result.json"
@@ -113,7 +112,7 @@ def train(
 
 def fit(
     batches: Callable[[str], Iterator[Batch]],
-    layer: InteractiveLinear,
+    layer: nn.Module,
     top: nn.Module,
     *,
     settings: Settings,
@@ -141,7 +140,7 @@ def fit(
 
 def evaluate(
     batches: Callable[[str], Iterator[Batch]],
-    layer: InteractiveLinear,
+    layer: nn.Module,
     top: nn.Module,
     *,
     split: str,

@@ -38,17 +38,10 @@ def load_run(path: Path) -> AnyRun:
         ConfigError: the file is missing or is not TOML, or a key is missing, unknown or unusable.
     """
     document = _read_toml(path)
-    if "version" not in document:
-        raise ConfigError(
-            f"{path}: version is missing", hint=f"write version = {RUN_VERSION} at the top"
-        )
-    role = document.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        problem = "is missing" if role is None else f"is {shown(role)}"
-        raise ConfigError(
-            f"{path}: role {problem}", hint='write role = "label-owner" or role = "data-owner"'
-        )
-    model = _ROLES[role]
+    # These two come first: they decide what all the rest should look like.
+    _require(document, "version", known=[RUN_VERSION], path=path)
+    _require(document, "role", known=list(_ROLES), path=path)
+    model = _ROLES[document["role"]]
     try:
         return model.model_validate(document, context={"folder": path.absolute().parent})
     except ValidationError as error:
@@ -85,6 +78,15 @@ def load_data_owner_run(path: Path) -> DataOwnerRun:
     return run
 
 
+def _require(
+    document: Mapping[str, Any], key: str, *, known: list[int] | list[str], path: Path
+) -> None:
+    if document.get(key) not in known:
+        found = f"is {shown(document[key])}" if key in document else "is missing"
+        choices = " or ".join(f"{key} = {shown(value)}" for value in known)
+        raise ConfigError(f"{path}: {key} {found}", hint=f"write {choices}")
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
@@ -102,5 +104,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the run file {path} is not TOML: {where}", hint="mend the line named"
         ) from error
-
-

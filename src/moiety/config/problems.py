@@ -23,6 +23,9 @@ _EXPECTED: Final = {
 }
 
 
+_SHORT_WORDS: Final = re.compile(r"[\w.:/ -]{0,40}")
+
+
 def refusal(problem: str, *, hint: str) -> PydanticCustomError:
     """Make what a validator raises; `translated` puts the key in front of the problem."""
     return PydanticCustomError("refused", "{problem}", {"problem": problem, "hint": hint})
@@ -73,10 +76,18 @@ def _key(location: tuple[int | str, ...]) -> str:
 
 
 def shown(value: object) -> str:
-    """Name what was found: numbers and short words; of anything else only its type."""
-    if isinstance(value, bool | int | float) or (
-        isinstance(value, str) and re.fullmatch(r"[\w.:/ -]{0,40}", value)
-    ):
-        return str(value).lower() if isinstance(value, bool) else repr(value)
-    names = {str: "a text", list: "a list", dict: "a table"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    """Name what was found: numbers and short words; of anything else only what it is."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case str() if _SHORT_WORDS.fullmatch(value):
+            return f'"{value}"'
+        case str():
+            return "another text"
+        case list():
+            return "a list"
+        case dict():
+            return "a table"
+    return f"a {type(value).__name__}"

@@ -1,9 +1,9 @@
 """The tables and keys of run files, as immutable objects; both roles side by side.
 
-Unknown keys are refused, so that a misspelt limit is never silently a default. Imported by `config` only.
+Unknown keys are refused, so that a misspelt limit is never silently a default. Imported by `config`
+only.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -12,81 +12,29 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     PrivateAttr,
     StringConstraints,
-    ValidationInfo,
     model_validator,
 )
 
 from moiety.config.problems import refusal
+from moiety.config.values import (
+    Address,
+    Column,
+    Columns,
+    Count,
+    File,
+    Fraction,
+    Name,
+    NoColumns,
+    PrepareRule,
+    Seconds,
+    TableFile,
+    Widths,
+)
 
 LARGEST_SPLIT_SUM: Final = 0.95
 """Validation and test rows together stay below this, so that training rows remain."""
-
-PrepareRule = Literal["standard", "log", "quantile", "one-hot", "none"]
-"""How a column becomes inputs of the interactive layer."""
-
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_LARGEST_PORT: Final = 65535
-_READABLE_FORMATS: Final = (".parquet", ".csv")
-
-
-def refusal(problem: str, *, hint: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", "{problem}", {"problem": problem, "hint": hint})
-
-
-def _resolved(value: Any, info: ValidationInfo) -> Path:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise refusal("is not a path", hint="write the path of a file in quotes")
-    return Path(info.context["folder"], value)
-
-
-def _readable_format(path: Path) -> Path:
-    if path.suffix.lower() not in _READABLE_FORMATS:
-        raise refusal(
-            f"has the suffix {path.suffix!r}, which no reader is known for",
-            hint=f"name a file that ends in one of {', '.join(_READABLE_FORMATS)}",
-        )
-    return path
-
-
-def _address(value: str) -> str:
-    match = _ADDRESS.fullmatch(value)
-    if match is None or int(match[2]) > _LARGEST_PORT:
-        raise refusal(
-            "is not an address", hint='write "host:port", an IPv6 address in brackets: "[::1]:7443"'
-        )
-    return value
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) != len(names):
-        raise refusal("names a column twice", hint="name each column once")
-    return names
-
-
-def _without_own_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    if names:
-        raise refusal(
-            "names own columns, and only a label owner without own features is supported",
-            hint="write features = [], or leave the key out",
-        )
-    return names
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z")]
-File = Annotated[Path, PlainValidator(_resolved)]
-TableFile = Annotated[File, AfterValidator(_readable_format)]
-Address = Annotated[str, AfterValidator(_address)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Column = Annotated[str, Field(min_length=1)]
-# TOML has lists only; a tuple cannot be changed afterwards.
-Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_distinct)]
-Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(strict=False)]
-NoColumns = Annotated[Columns, AfterValidator(_without_own_columns)]
-Fraction = Annotated[float, Field(ge=0, le=0.9)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Section(BaseModel):
@@ -240,7 +188,8 @@ class PolicyLimits(Section):
         released_z_per_row: values of z released for any one row.
         predictions: rows scored by `predict`.
         smallest_batch: rows of the smallest training batch.
-        wide_layer: allow out_features >= in_features, which lets the label owner solve for the features.
+        wide_layer: allow out_features >= in_features, which lets the label owner solve for the
+            features.
     """
 
     released_z_per_row: Count = 640
@@ -281,7 +230,7 @@ class LabelOwnerRun(Run):
 
 
 class DataOwnerRun(Run):
-    """A data owner's run file; `prepare` maps a column to its rule where the usual one does not suit."""
+    """A data owner's run file; `prepare` names a column's rule where the usual one does not suit."""
 
     role: Literal["data-owner"]
     table: FeatureTable

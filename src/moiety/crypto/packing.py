@@ -69,9 +69,7 @@ class PackingPlan:
     @property
     def spare_bits(self) -> float:
         """Bits left over by the noise bound."""
-        return spare_bits(
-            self.parameters, self.shape, rows_per_ciphertext=self.rows_per_ciphertext
-        )
+        return spare_bits(self.parameters, self.shape, rows_per_ciphertext=self.rows_per_ciphertext)
 
     @property
     def column_levels(self) -> int:
@@ -81,7 +79,9 @@ class PackingPlan:
     @cached_property
     def request_ranges(self) -> tuple[range, ...]:
         """Ciphertext numbers of each request block: 32 bytes of seed and one polynomial each."""
-        return _ranges(self.requests, (BLOCK_BYTES - SEED_BYTES) // self.parameters.polynomial_bytes)
+        return _ranges(
+            self.requests, (BLOCK_BYTES - SEED_BYTES) // self.parameters.polynomial_bytes
+        )
 
     @cached_property
     def response_ranges(self) -> tuple[range, ...]:

@@ -107,13 +107,9 @@ def noise_bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -
     return -(-(evaluated + rerandomised) // 10)
 
 
-def spare_bits(
-    parameters: ParameterSet, shape: ProductShape, *, rows_per_ciphertext: int
-) -> float:
+def spare_bits(parameters: ParameterSet, shape: ProductShape, *, rows_per_ciphertext: int) -> float:
     """Bits left over: an opened value is off by one with probability 2^-spare."""
-    bound = noise_bound(
-        shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext
-    )
+    bound = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
     return log2(parameters.modulus) - 65 - log2(bound)
 
 

@@ -179,7 +179,14 @@ class RlweEvaluator:
         ciphertexts = self._columns(blocks, plan)
         secret, mask = randomness.seed(), randomness.seed()
         work = partial(
-            respond_block, plan, plain_ND, ciphertexts, self._public_key, secret, mask, self._threads
+            respond_block,
+            plan,
+            plain_ND,
+            ciphertexts,
+            self._public_key,
+            secret,
+            mask,
+            self._threads,
         )
         yield from self._map(work, plan.response_ranges)
 
@@ -256,14 +263,10 @@ def _uniform(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -
     count = parameters.degree + UNIFORM_SPARE_WORDS
     primes = len(parameters.primes)
     words = expand_words(seed, purpose, index=index, count=primes * count)
-    return transform(parameters).uniform(
-        words.reshape(1, primes, count), length=parameters.degree
-    )
+    return transform(parameters).uniform(words.reshape(1, primes, count), length=parameters.degree)
 
 
-def _ternary(
-    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int
-) -> NDArray[np.int64]:
+def _ternary(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> NDArray[np.int64]:
     size = parameters.degree + TERNARY_SPARE_BYTES
     stream = expand(seed, purpose, index=index, size=size)
     return kernel.ternary(stream.reshape(1, size), length=parameters.degree)
@@ -285,9 +288,7 @@ def _transformed(
     return lifted
 
 
-def _numbered(
-    blocks: Sequence[bytes], ranges: Sequence[range]
-) -> Iterator[tuple[bytes, range]]:
+def _numbered(blocks: Sequence[bytes], ranges: Sequence[range]) -> Iterator[tuple[bytes, range]]:
     if len(blocks) != len(ranges):
         raise MalformedMessageError(f"{len(blocks)} blocks came where {len(ranges)} were due")
     return zip(blocks, ranges, strict=True)

@@ -21,8 +21,8 @@ from moiety.errors import ConfigError, DataError
 
 Column = NDArray[np.float64] | NDArray[np.object_]
 
-MAX_BLOCK_BYTES = 2**31 - 1  # what pyarrow's CSV reader takes as one block
-NAMES_SHOWN = 20
+MAX_BLOCK_BYTES = 2**31 - 1  # the largest block of pyarrow's CSV reader
+NAMES_SHOWN = 20  # columns listed in a hint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,9 +57,8 @@ class Table:
         column = self._arrow(name)
         if _is_text(column.type):
             return np.array(column.to_pylist(), dtype=np.object_)
-        numbers = pc.cast(
-            column, pa.float64(), safe=False
-        )  # unsafe: integers above 2^53 are rounded
+        # Not "safe", which would refuse integers above 2^53 instead of rounding them.
+        numbers = pc.cast(column, pa.float64(), safe=False)
         return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
     def id_digest(self, columns: Sequence[str]) -> bytes:
@@ -188,13 +187,18 @@ def _read_parquet(source: Path, columns: tuple[str, ...] | None) -> Any:
     with parquet.ParquetFile(source) as file:
         names = file.schema_arrow.names
         _require_columns(names, columns, source)
-        return file.read().select(names if columns is None else columns)
+        wanted = names if columns is None else list(columns)
+        return file.read(columns=wanted).select(wanted)
 
 
 def _read_csv(source: Path, columns: tuple[str, ...] | None) -> Any:
-    # pyarrow guesses types from the first block: with the file as one block, from all values.
-    block = csv.ReadOptions(block_size=min(source.stat().st_size + 1, MAX_BLOCK_BYTES))
-    table = csv.read_csv(source, read_options=block)
+    try:
+        table = csv.read_csv(source)
+    except pa.ArrowInvalid:
+        # pyarrow guesses types from the first block, and a later one may not fit; with the file as
+        # one block it guesses from all values, several times slower.
+        block = csv.ReadOptions(block_size=min(source.stat().st_size + 1, MAX_BLOCK_BYTES))
+        table = csv.read_csv(source, read_options=block)
     names = table.column_names
     if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
         raise DataError(
@@ -202,7 +206,7 @@ def _read_csv(source: Path, columns: tuple[str, ...] | None) -> Any:
             hint="save the table with commas between the columns",
         )
     _require_columns(names, columns, source)
-    return table.select(names if columns is None else columns)
+    return table.select(names if columns is None else list(columns))
 
 
 def _require_columns(names: list[str], columns: tuple[str, ...] | None, source: Path) -> None:

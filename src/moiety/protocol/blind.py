@@ -228,9 +228,7 @@ class BlindDataOwner:
         )
         self._after_forward(len(self._rows))
 
-    def _share_of_z(
-        self, activation_ND: NDArray[np.int16], shares: list[RingArray]
-    ) -> RingArray:
+    def _share_of_z(self, activation_ND: NDArray[np.int16], shares: list[RingArray]) -> RingArray:
         rho = dither(self._dither_key, self._share, self._features.digest_N[self._rows])
         return np.concatenate(shares) + matmul(activation_ND, self._share) + rho
 

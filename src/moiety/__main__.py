@@ -1,0 +1,5 @@
+"""`python -m moiety`."""
+
+from moiety.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""The command line: arguments, exit codes, and nothing else."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from moiety.errors import MoietyError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train a neural network between two organisations under homomorphic encryption.",
+)
+INTERRUPTED = 130
+
+RunFile = Annotated[Path, typer.Argument(help="The party's run file.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to put key, certificate and run file.")],
+    role: Annotated[str, typer.Option(help="data-owner or label-owner.")],
+    name: Annotated[str, typer.Option(help="This organisation's name, for the certificate.")],
+    run: Annotated[str, typer.Option(help="The run's name, the same on both sides.")] = "run-1",
+) -> None:
+    """Make a key, a certificate and a run file to fill in."""
+    from moiety.enrol import initialise  # noqa: PLC0415 - keeps --help fast
+
+    printed = initialise(folder, role=role, name=name, run=run)
+    typer.echo(f"{folder / 'run.toml'} is ready to fill in; give {folder / 'own.crt'} to the peer")
+    typer.echo(f"own fingerprint: {printed}")
+
+
+@app.command()
+def trust(
+    run_file: RunFile,
+    certificate: Annotated[Path, typer.Argument(help="The certificate that the peer gave you.")],
+) -> None:
+    """Pin the peer's certificate."""
+    from moiety.enrol import trust as pin  # noqa: PLC0415
+
+    typer.echo(f"peer's fingerprint: {pin(run_file, certificate)}")
+    typer.echo("compare it with the peer by telephone before you train")
+
+
+@app.command()
+def check(
+    run_file: RunFile,
+    peer: Annotated[bool, typer.Option("--peer", help="Connect to the peer as well.")] = False,
+) -> None:
+    """Check run file, certificates and table, and the peer if asked."""
+    from moiety.check import check as check_run  # noqa: PLC0415
+
+    for sentence in check_run(run_file, peer=peer):
+        typer.echo(sentence)
+
+
+@app.command()
+def provide(
+    run_file: RunFile,
+    once: Annotated[bool, typer.Option("--once", help="Answer one run, then stop.")] = False,
+) -> None:
+    """Data owner: answer the label owner's runs in turn."""
+    from moiety.data_owner import provide as answer_runs  # noqa: PLC0415
+
+    answer_runs(run_file, once=once, report=typer.echo)
+
+
+@app.command()
+def train(run_file: RunFile) -> None:
+    """Label owner: train with the data owner and save the model."""
+    from moiety.progress import ProgressBar  # noqa: PLC0415
+    from moiety.report import result_lines  # noqa: PLC0415
+    from moiety.trainer import train as train_run  # noqa: PLC0415
+
+    with ProgressBar(Console()) as bar:
+        result = train_run(run_file, observer=bar)
+    for line in result_lines(result):
+        typer.echo(line)
+
+
+@app.command()
+def predict(
+    run_file: RunFile,
+    output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("scores.csv"),
+) -> None:
+    """Label owner: score the table's rows with the saved model."""
+    from moiety.predictor import predict as score  # noqa: PLC0415
+
+    typer.echo(f"{score(run_file, output)} scores in {output}")
+
+
+@app.command()
+def simulate(
+    label_owner: Annotated[
+        Path | None, typer.Argument(help="The label owner's run file; an example if left out.")
+    ] = None,
+    data_owner: Annotated[Path | None, typer.Argument(help="The data owner's run file.")] = None,
+) -> None:
+    """Train with both parties in this process, to try run files out."""
+    from moiety.demo import simulate_runs  # noqa: PLC0415
+    from moiety.progress import ProgressBar  # noqa: PLC0415
+    from moiety.report import result_lines  # noqa: PLC0415
+
+    with ProgressBar(Console()) as bar:
+        result = simulate_runs(label_owner, data_owner, observer=bar)
+    for line in result_lines(result):
+        typer.echo(line)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new folder for both parties.")] = Path(
+        "demo-run"
+    ),
+    epochs: Annotated[int, typer.Option(help="Training passes.")] = 10,
+) -> None:
+    """Two processes train on real data, and the result is compared with training in the clear."""
+    from moiety.demo import run_demo  # noqa: PLC0415
+
+    run_demo(folder, epochs=epochs, console=Console())
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
+    try:
+        app(arguments)
+    except MoietyError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
