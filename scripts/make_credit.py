@@ -99,9 +99,7 @@ def main() -> None:
     """Write the Parquet file."""
     rows = [restore(row) for row in read_member(Path(sys.argv[1]))]
     check(rows)
-    pq.write_table(
-        as_table(rows), OUTPUT, compression="zstd", compression_level=19, row_group_size=ROWS
-    )
+    pq.write_table(as_table(rows), OUTPUT, compression="zstd", compression_level=19, row_group_size=ROWS)
     sys.stdout.write(f"{OUTPUT}: {len(rows)} rows, {OUTPUT.stat().st_size} bytes\n")
 
 

@@ -1,8 +1,8 @@
 """Write the known-answer vectors: `python -m tests.make_vectors`. Every answer is the oracle's.
 
 Integers of a matrix are hexadecimal, 8 little-endian bytes each, row after row. The seeds are
-those of the secret key, the uniform part, the request's errors, the response's errors and the mask. A bad
-vector is one edit of the bytes that a good one produces.
+those of the secret key, the uniform part, the request's errors, the response's errors and the mask.
+A bad vector is one edit of the bytes that a good one produces.
 """
 
 import json

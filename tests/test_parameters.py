@@ -31,8 +31,8 @@ def _shape(*, rows: int, contraction: int, kept: int = 32, bits: int = 15) -> Pr
 
 def _bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> Fraction:
     terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
-    evaluated = Fraction(197, 10) * 2**shape.multiplier_bits * terms
-    return evaluated + Fraction(192, 10) * (2 * degree + 1)
+    evaluated = Fraction(197 * terms << shape.multiplier_bits, 10)
+    return evaluated + Fraction(192 * (2 * degree + 1), 10)
 
 
 @given(

@@ -22,7 +22,8 @@ def _values(*, largest_bits: float) -> NDArray[np.float64]:
 
 
 def _rounded(value: float, *, bits: int) -> int:
-    return round(Fraction(value) * 2**bits)  # Python rounds a half to even, and so must we
+    scaled: Fraction = Fraction(value) * 2**bits
+    return round(scaled)  # Python rounds a half to even, and so must we
 
 
 @pytest.mark.parametrize("bits", [0, ring.ACTIVATION_BITS, ring.WEIGHT_BITS, ring.Z_BITS])

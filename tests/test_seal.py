@@ -1,9 +1,9 @@
 """Our ciphertexts under Microsoft SEAL: an independent decryptor of the same scheme.
 
-SEAL's plaintext modulus ends at 60 bits, ours is 2^64: messages that are multiples of 2^5 are the same
-thing under plaintext modulus 2^59. Key and ciphertexts are handed over in SEAL's documented
-serialisation without compression. A fourth prime is there because SEAL sets the last one aside for key
-switching; nothing is computed modulo it.
+SEAL's plaintext modulus ends at 60 bits, ours is 2^64: messages that are multiples of 2^5 are the
+same thing under plaintext modulus 2^59. Key and ciphertexts are handed over in SEAL's documented
+serialisation without compression. A fourth prime is there because SEAL sets the last one aside for
+key switching; nothing is computed modulo it.
 """
 
 import struct
@@ -55,7 +55,7 @@ class Seal:
             [sealapi.Modulus(prime) for prime in (*PARAMETERS.primes, SPECIAL_PRIME)]
         )
         terms.set_plain_modulus(2 ** (64 - SHIFT))
-        return sealapi.SEALContext(terms, True, sealapi.SEC_LEVEL_TYPE.TC128)  # noqa: FBT003
+        return sealapi.SEALContext(terms, True, sealapi.SEC_LEVEL_TYPE.TC128)
 
     def _read_version(self) -> bytes:
         path = self._folder / "sample"
@@ -63,7 +63,7 @@ class Seal:
         return path.read_bytes()[3:5]
 
     def _framed(self, body: bytes) -> bytes:
-        """SEAL's header: magic, own size, version, no compression, two bytes reserved, total size."""
+        """SEAL's header: magic, own size, version, no compression, two bytes unused, total size."""
         return b"\x5e\xa1\x10" + self._version + bytes(3) + struct.pack("<Q", 16 + len(body)) + body
 
     def _array(self, numbers: Residues) -> bytes:

@@ -147,6 +147,4 @@ def memory_pair() -> tuple[MemoryChannel, MemoryChannel]:
 
 
 def _ended() -> PeerUnreachableError:
-    return PeerUnreachableError(
-        "the connection to the peer has ended", hint="start again with --resume"
-    )
+    return PeerUnreachableError("the connection to the peer has ended", hint="see the peer's output, then start the run again")

@@ -58,7 +58,9 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[str]:
 def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
     table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
     values = table.column(settings.table.target)
-    target = Target.fit(values, kind=settings.task.kind, rows=np.arange(table.rows))
+    target = Target.fit(
+        values, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
+    )
     build_top(settings, outputs=target.outputs)
     yield f"table: {table.rows} rows, target {settings.table.target}, {settings.task.kind}"
     if peer:

@@ -31,9 +31,7 @@ _FACTS: Final = "model.json"
 _SIZE_LIMIT: Final = 2**32
 
 
-def save_model(
-    folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
-) -> None:
+def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
     """Write one side's half of a model, readable by its owner only.
 
     Args:
@@ -103,9 +101,10 @@ class Ledger:
         """
         if not self._path.exists():
             return Totals()
-        lines = _read(self._path).decode(errors="replace").splitlines()
+        # A line cut before its end of line would run into the next record: it counts as damaged.
+        lines = _read(self._path).decode(errors="replace").splitlines(keepends=True)
         try:
-            records = [Totals(**json.loads(line)) for line in lines]
+            records = [_totals(line) for line in lines]
         except (ValueError, TypeError) as error:
             raise CheckpointCorruptError(
                 f"{self._path} has a damaged line",
@@ -125,7 +124,16 @@ class Ledger:
             file.write(json.dumps(asdict(totals)) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        _sync_folder(self._path.parent)
         self._written = totals
+
+
+def _totals(line: str) -> Totals:
+    totals = Totals(**json.loads(line))
+    counts = (totals.released_z_per_row, totals.predictions)
+    if not line.endswith("\n") or any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError("not a record of totals")
+    return totals
 
 
 def _digest(facts: Facts) -> str:
@@ -152,7 +160,11 @@ def _replace(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

@@ -29,7 +29,7 @@ def init(
     run: Annotated[str, typer.Option(help="The run's name, the same on both sides.")] = "run-1",
 ) -> None:
     """Make a key, a certificate and a run file to fill in."""
-    from moiety.enrol import initialise  # noqa: PLC0415 - keeps --help fast
+    from moiety.enrol import initialise
 
     printed = initialise(folder, role=role, name=name, run=run)
     typer.echo(f"{folder / 'run.toml'} is ready to fill in; give {folder / 'own.crt'} to the peer")
@@ -42,7 +42,7 @@ def trust(
     certificate: Annotated[Path, typer.Argument(help="The certificate that the peer gave you.")],
 ) -> None:
     """Pin the peer's certificate."""
-    from moiety.enrol import trust as pin  # noqa: PLC0415
+    from moiety.enrol import trust as pin
 
     typer.echo(f"peer's fingerprint: {pin(run_file, certificate)}")
     typer.echo("compare it with the peer by telephone before you train")
@@ -54,7 +54,7 @@ def check(
     peer: Annotated[bool, typer.Option("--peer", help="Connect to the peer as well.")] = False,
 ) -> None:
     """Check run file, certificates and table, and the peer if asked."""
-    from moiety.check import check as check_run  # noqa: PLC0415
+    from moiety.check import check as check_run
 
     for sentence in check_run(run_file, peer=peer):
         typer.echo(sentence)
@@ -66,7 +66,7 @@ def provide(
     once: Annotated[bool, typer.Option("--once", help="Answer one run, then stop.")] = False,
 ) -> None:
     """Data owner: answer the label owner's runs in turn."""
-    from moiety.data_owner import provide as answer_runs  # noqa: PLC0415
+    from moiety.data_owner import provide as answer_runs
 
     answer_runs(run_file, once=once, report=typer.echo)
 
@@ -74,9 +74,9 @@ def provide(
 @app.command()
 def train(run_file: RunFile) -> None:
     """Label owner: train with the data owner and save the model."""
-    from moiety.progress import ProgressBar  # noqa: PLC0415
-    from moiety.report import result_lines  # noqa: PLC0415
-    from moiety.trainer import train as train_run  # noqa: PLC0415
+    from moiety.progress import ProgressBar
+    from moiety.report import result_lines
+    from moiety.trainer import train as train_run
 
     with ProgressBar(Console()) as bar:
         result = train_run(run_file, observer=bar)
@@ -90,7 +90,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("scores.csv"),
 ) -> None:
     """Label owner: score the table's rows with the saved model."""
-    from moiety.predictor import predict as score  # noqa: PLC0415
+    from moiety.predictor import predict as score
 
     typer.echo(f"{score(run_file, output)} scores in {output}")
 
@@ -103,9 +103,9 @@ def simulate(
     data_owner: Annotated[Path | None, typer.Argument(help="The data owner's run file.")] = None,
 ) -> None:
     """Train with both parties in this process, to try run files out."""
-    from moiety.demo import simulate_runs  # noqa: PLC0415
-    from moiety.progress import ProgressBar  # noqa: PLC0415
-    from moiety.report import result_lines  # noqa: PLC0415
+    from moiety.demo import simulate_runs
+    from moiety.progress import ProgressBar
+    from moiety.report import result_lines
 
     with ProgressBar(Console()) as bar:
         result = simulate_runs(label_owner, data_owner, observer=bar)
@@ -115,13 +115,11 @@ def simulate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A new folder for both parties.")] = Path(
-        "demo-run"
-    ),
+    folder: Annotated[Path, typer.Argument(help="A new folder for both parties.")] = Path("demo-run"),
     epochs: Annotated[int, typer.Option(help="Training passes.")] = 10,
 ) -> None:
     """Two processes train on real data, and the result is compared with training in the clear."""
-    from moiety.demo import run_demo  # noqa: PLC0415
+    from moiety.demo import run_demo
 
     run_demo(folder, epochs=epochs, console=Console())
 

@@ -91,15 +91,11 @@ class ClearLayer(nn.Module):
         super().__init__()
         self.linear = linear
         self._schedule = joined.schedule
-        self._values = torch.from_numpy(
-            np.ldexp(joined.activation_ND.astype(np.float32), -ACTIVATION_BITS)
-        )
+        self._values = torch.from_numpy(np.ldexp(joined.activation_ND.astype(np.float32), -ACTIVATION_BITS))
 
     def forward(self, rows: RowHandle) -> torch.Tensor:
         """Return z of a batch."""
-        output: torch.Tensor = self.linear(
-            self._values[torch.from_numpy(self._schedule.rows_of(rows))]
-        )
+        output: torch.Tensor = self.linear(self._values[torch.from_numpy(self._schedule.rows_of(rows))])
         return output
 
 
@@ -128,9 +124,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     target = Target.from_json(own_facts["target"])
     values = read_table(own.table.source, columns=[own.table.target]).column(own.table.target)
     table = read_table(peer.table.source, columns=None)
-    activation_ND, _ = encode_activations(
-        Preparation.from_json(facts["preparation"]).transform(table)
-    )
+    activation_ND, _ = encode_activations(Preparation.from_json(facts["preparation"]).transform(table))
     schedule = Schedule(
         seed=Seed(bytes.fromhex(own_facts["order_seed"])),
         rows=table.rows,
@@ -142,7 +136,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     return Joined(
         settings=own,
         activation_ND=activation_ND,
-        target=torch.from_numpy(target.encode(values)),
+        target=torch.from_numpy(target.transform(values)),
         outputs=target.outputs,
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),

@@ -97,9 +97,7 @@ class DataOwnerTerms(Terms):
     @property
     def before(self) -> Totals:
         """What earlier runs released."""
-        return Totals(
-            released_z_per_row=self.released_z_per_row_before, predictions=self.predictions_before
-        )
+        return Totals(released_z_per_row=self.released_z_per_row_before, predictions=self.predictions_before)
 
 
 AnyTerms = TypeVar("AnyTerms", LabelOwnerTerms, DataOwnerTerms)
@@ -135,9 +133,7 @@ def require_equal(own: Terms, peer: Terms) -> None:
     """
     for field in Terms.model_fields:
         if getattr(own, field) != getattr(peer, field):
-            raise ContractMismatchError(
-                field=field, own=getattr(own, field), peer=getattr(peer, field)
-            )
+            raise ContractMismatchError(field=field, own=getattr(own, field), peer=getattr(peer, field))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +208,7 @@ class Contract:
         )
         if self.training:
             batches = self.schedule.batches(Split.TRAIN, epoch=0)
-            check_batches(
-                self.data_owner.policy, smallest=min((each.rows for each in batches), default=0)
-            )
+            check_batches(self.data_owner.policy, smallest=min((each.rows for each in batches), default=0))
 
     @property
     def _largest_batch(self) -> int:

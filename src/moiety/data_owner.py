@@ -229,9 +229,7 @@ def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Pr
     """Fit the run file's preparation on some rows of the table."""
     wanted = settings.table.features
     features = (
-        [name for name in table.names if name not in settings.table.id]
-        if wanted == "all"
-        else list(wanted)
+        [name for name in table.names if name not in settings.table.id] if wanted == "all" else list(wanted)
     )
     return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
 
@@ -337,9 +335,7 @@ def _serve_next(
     patient = connector.listens and not once
     channel = connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
     report(f"{peer.name} is connected")
-    party = DataOwnerParty(
-        settings, table=table, ledger=ledger, randomness=randomness, report=report
-    )
+    party = DataOwnerParty(settings, table=table, ledger=ledger, randomness=randomness, report=report)
     serve(Session(channel, role=Role.DATA_OWNER, deadline_seconds=peer.answer_deadline), party)
 
 

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from moiety.compare import Comparison, compare
-from moiety.data.credit import CREDIT_RULES, TARGET, credit_table
+from moiety.data.credit import CREDIT_FEATURES, CREDIT_RULES, CREDIT_TARGET, credit_path
 from moiety.enrol import initialise, trust
 from moiety.errors import ConfigError, TransportError
 from moiety.local import simulate
-from moiety.report import learnt_lines, parameter_lines
+from moiety.report import learnt_lines, parameter_line
 from moiety.trainer import Observer, Result
 
 MEGABYTE: Final = 1e6
@@ -100,9 +100,7 @@ def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
     _print_comparison(console, compare(parties.label_owner, parties.data_owner), memory)
 
 
-def simulate_runs(
-    label_owner: Path | None, data_owner: Path | None, *, observer: Observer
-) -> Result:
+def simulate_runs(label_owner: Path | None, data_owner: Path | None, *, observer: Observer) -> Result:
     """Train with two run files in this process, or with a sample of the demonstration's data.
 
     Raises:
@@ -116,9 +114,7 @@ def simulate_runs(
             hint="moiety simulate bank/run.toml telco/run.toml",
         )
     with tempfile.TemporaryDirectory() as folder:
-        parties = set_up(
-            Path(folder) / "example", address="127.0.0.1:7443", epochs=2, rows=SIMULATED_ROWS
-        )
+        parties = set_up(Path(folder) / "example", address="127.0.0.1:7443", epochs=2, rows=SIMULATED_ROWS)
         return simulate(parties.label_owner, parties.data_owner, observer=observer)
 
 
@@ -137,7 +133,7 @@ def set_up(folder: Path, *, address: str, epochs: int, rows: int | None) -> Part
     parquet.write_table(features, telco / "features.parquet")
     parquet.write_table(labels, bank / "labels.parquet")
     rules = "\n".join(f'{name} = "{rule}"' for name, rule in CREDIT_RULES.items())
-    label_text = _LABEL_OWNER.format(address=address, target=TARGET, epochs=epochs)
+    label_text = _LABEL_OWNER.format(address=address, target=CREDIT_TARGET, epochs=epochs)
     (bank / "run.toml").write_text(label_text, encoding="utf-8")
     data_text = _DATA_OWNER.format(address=address, rules=rules)
     (telco / "run.toml").write_text(data_text, encoding="utf-8")
@@ -147,9 +143,9 @@ def set_up(folder: Path, *, address: str, epochs: int, rows: int | None) -> Part
 
 
 def _split_table(rows: int | None) -> tuple[pa.Table, pa.Table]:
-    table = credit_table().slice(0, rows)
-    features = table.select(list(CREDIT_RULES))
-    return features, table.select([TARGET])
+    table = parquet.read_table(credit_path()).slice(0, rows)
+    features = table.select(list(CREDIT_FEATURES))
+    return features, table.select([CREDIT_TARGET])
 
 
 def _run_processes(parties: Parties) -> dict[str, int]:
@@ -178,9 +174,7 @@ def _free_port() -> int:
 
 
 def _print_comparison(console: Console, comparison: Comparison, memory: dict[str, int]) -> None:
-    grid = Grid(
-        "training", "test AUC", "test KS", "seconds", title="credit card default, 30,000 rows"
-    )
+    grid = Grid("training", "test AUC", "test KS", "seconds", title="credit card default, 30,000 rows")
     for name, row in comparison.rows.items():
         grid.add_row(name, f"{row.auc:.4f}", f"{row.ks:.4f}", f"{row.seconds:.1f}")
     console.print(grid)
@@ -191,5 +185,5 @@ def _print_comparison(console: Console, comparison: Comparison, memory: dict[str
         + ", ".join(f"{name} {used / MEGABYTE:.0f} MB" for name, used in memory.items())
     )
     finished = Result(**result)
-    for line in [*parameter_lines(finished), *learnt_lines(finished)]:
+    for line in [parameter_line(finished), *learnt_lines(finished)]:
         console.print(line, soft_wrap=True)

@@ -35,8 +35,7 @@ def row_digests(activation_ND: NDArray[np.int16]) -> RowDigests:
     """
     rows = np.ascontiguousarray(activation_ND.astype("<i2", copy=False))
     digests = b"".join(
-        blake2b(row.tobytes(), digest_size=_DIGEST_BYTES, person=b"moiety row").digest()
-        for row in rows
+        blake2b(row.tobytes(), digest_size=_DIGEST_BYTES, person=b"moiety row").digest() for row in rows
     )
     return np.frombuffer(digests, dtype=np.uint8).reshape(len(rows), _DIGEST_BYTES)
 

@@ -85,9 +85,7 @@ class CapacityError(MoietyError):
 class RingOverflowError(CapacityError):
     """A number is too large for its fixed-point format; the number itself is not shown."""
 
-    def __init__(
-        self, message: str, *, largest_magnitude_bits: int, limit_bits: int, hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, largest_magnitude_bits: int, limit_bits: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.largest_magnitude_bits = largest_magnitude_bits
         self.limit_bits = limit_bits

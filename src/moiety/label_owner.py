@@ -94,8 +94,10 @@ class LabelOwnerRun:
         self._layer: InteractiveLinear | None = None
         self._epoch = 0
         training_rows = contract.schedule.split_rows(Split.TRAIN)
-        self.target = Target.fit(target, kind=settings.task.kind, rows=training_rows)
-        self._encoded = torch.from_numpy(self.target.encode(target))
+        self.target = Target.fit(
+            target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
+        )
+        self._encoded = torch.from_numpy(self.target.transform(target))
         # The top network's initial weights come from this generator: reproducible by this side's seed.
         torch.manual_seed(int.from_bytes(derive(self.seed, b"torch")[:7], "little"))
 
@@ -178,7 +180,7 @@ class LabelOwnerRun:
         share = self._machine.share
         finish(self.session)
         arrays = {f"top.{name}": value.numpy() for name, value in top.state_dict().items()}
-        arrays |= {f"rule.{name}": value for name, value in self._layer._rule.state().items()}
+        arrays |= {f"rule.{name}": value for name, value in self._layer.rule.state().items()}
         arrays |= {"share": share, "bias": self._layer.bias.detach().numpy()}
         facts = {
             "model": self.contract.session.hex(),
@@ -228,7 +230,9 @@ def open_run(
     source = randomness or SystemRandomness()
     table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
     target = table.column(settings.table.target)
-    Target.fit(target, kind=settings.task.kind, rows=np.arange(table.rows))
+    Target.fit(
+        target, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
+    )
     terms = propose(settings, table, purpose="train", randomness=source)
     session, contract = agree(settings, terms, channel=channel)
     try:
@@ -267,9 +271,7 @@ def propose(
     )
 
 
-def agree(
-    settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None
-) -> tuple[Session, Contract]:
+def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None) -> tuple[Session, Contract]:
     """Connect and shake hands; the session is bound to the contract."""
     peer = settings.peer[0]
     session = Session(
@@ -312,9 +314,7 @@ def open_machine(
         threads=torch.get_num_threads(),
     )
     session.send([Block(kind=Kind.PUBLIC_KEY, step=0, payload=keys.public_key())])
-    machine = BlindLabelOwner(
-        contract, keys=keys, share_DK=share, updates=updates, randomness=randomness
-    )
+    machine = BlindLabelOwner(contract, keys=keys, share_DK=share, updates=updates, randomness=randomness)
     while machine.waiting:
         machine.receive(session.receive())
     return machine

@@ -34,9 +34,7 @@ def simulate(
     """
     settings = load_label_owner_run(label_owner)
     if settings.folder == load_data_owner_run(data_owner).folder:
-        raise ConfigError(
-            "both run files lie in one folder", hint="give each party a folder of its own"
-        )
+        raise ConfigError("both run files lie in one folder", hint="give each party a folder of its own")
     own_end, peer_end = memory_pair()
     attach_data_owner(peer_end, data_owner, randomness=randomness or SystemRandomness())
     return train(label_owner, observer=observer, channel=own_end, randomness=randomness)
@@ -56,7 +54,7 @@ def attach_data_owner(channel: MemoryChannel, path: Path, *, randomness: Randomn
 
     def pump() -> None:
         try:
-            while channel.pending and not session.closed:
+            while channel.inbox and not session.closed:
                 answer(session, party)
         except MoietyError as error:
             # The label owner finds the abort in its inbox; the cause is the data owner's to show.

@@ -205,9 +205,7 @@ def _check_extent(kind: Kind, *, size: int, received: int, index: int, count: in
         raise MalformedMessageError(f"a frame announces {size} bytes and carries {received}")
     limit = _LIMITS.get(kind, PAYLOAD_LIMIT)
     if size > limit:
-        raise MalformedMessageError(
-            f"a {kind.name} block has {size} bytes, and {limit} are allowed"
-        )
+        raise MalformedMessageError(f"a {kind.name} block has {size} bytes, and {limit} are allowed")
     if not 0 <= index < count <= BLOCKS_LIMIT:
         raise MalformedMessageError(f"a {kind.name} block is number {index} of {count}")
 
@@ -227,9 +225,7 @@ def decode_request(payload: bytes) -> Request:
         MalformedMessageError: wrong length, or a field that is no request's.
     """
     if len(payload) != _REQUEST.size:
-        raise MalformedMessageError(
-            f"a request has {len(payload)} bytes instead of {_REQUEST.size}"
-        )
+        raise MalformedMessageError(f"a request has {len(payload)} bytes instead of {_REQUEST.size}")
     training, split, epoch, batch, rows, updates = _REQUEST.unpack(payload)
     if training > 1 or split not in list(Split):
         raise MalformedMessageError("a request names no known purpose or split")

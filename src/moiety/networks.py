@@ -35,7 +35,7 @@ def from_factory(name: str, *, units: int, outputs: int) -> nn.Module:
     module_name, _, factory_name = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"model.top = {name!r} cannot be imported",
             hint="write module:factory, with the module's folder on PYTHONPATH",

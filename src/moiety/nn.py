@@ -34,17 +34,20 @@ class Link(Protocol):
         ...
 
 
+# ruff: noqa: SLF001 - the classes of this module are one mechanism
+
+
 class Pending:
     """z on its way: several can be asked for before the first is waited for, one per data owner."""
 
     def __init__(self, layer: "InteractiveLinear", handle: RowHandle, *, training: bool) -> None:
         self._layer = layer
-        self._training = training
+        self.training = training
         layer._link.start(handle, training=training)
 
     def result(self) -> Tensor:
         """Wait for z and return z + bias, (rows, out_features)."""
-        return self._layer._receive(training=self._training)
+        return self._layer._receive(self)
 
 
 class InteractiveLinear(nn.Module):
@@ -67,17 +70,17 @@ class InteractiveLinear(nn.Module):
         self.out_features = out_features
         self.bias = nn.Parameter(torch.zeros(out_features))
         self._link = link
-        self._rule = rule
-        self._open = False
+        self.rule = rule
+        self._open: Pending | None = None
 
     @property
     def learning_rate(self) -> float:
         """The rate of the layer's own update; may be changed between steps."""
-        return self._rule.learning_rate
+        return self.rule.learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._rule.learning_rate = value
+        self.rule.learning_rate = value
 
     def forward(self, rows: RowHandle) -> Tensor:
         """Return z + bias of a batch, (rows, out_features).
@@ -104,25 +107,25 @@ class InteractiveLinear(nn.Module):
                 f"rows must be a batch's handle, not {type(rows).__name__}",
                 hint="pass batch.rows as run.batches gives it: free row numbers would leak the labels",
             )
-        if self._open:
+        if self._open is not None:
             raise LocalProtocolError(
                 "a second forward came before backward",
                 hint="call backward once for each forward, or wrap evaluation in torch.no_grad()",
             )
-        training = torch.is_grad_enabled()
-        pending = Pending(self, rows, training=training)
-        self._open = training
+        pending = Pending(self, rows, training=torch.is_grad_enabled())
+        self._open = pending if pending.training else None
         return pending
 
-    def _receive(self, *, training: bool) -> Tensor:
+    def _receive(self, pending: Pending) -> Tensor:
         z = torch.from_numpy(self._link.result()).to(self.bias)
-        if not training:
+        if not pending.training:
             return z + self.bias
-        released: Tensor = _Release.apply(self.bias, z, self)  # type: ignore[no-untyped-call]
+        released: Tensor = _Release.apply(self.bias, z, pending)  # type: ignore[no-untyped-call]
         return released
 
-    def _close_step(self, gradient: Tensor) -> None:
-        if not self._open:
+    def _close_step(self, gradient: Tensor, pending: Pending) -> None:
+        # A kept graph of an earlier step must not pass for the open one: its gradient is of other rows.
+        if self._open is not pending:
             raise LocalProtocolError(
                 "backward ran twice for one forward",
                 hint="retain_graph is not supported: the update was already applied",
@@ -137,8 +140,8 @@ class InteractiveLinear(nn.Module):
                 "the gradient of z is not finite; nothing was sent",
                 hint="lower the learning rate, or look for a division by zero in the loss",
             )
-        self._link.update(self._rule.scale(gradient.detach().cpu().numpy().astype(np.float64)))
-        self._open = False
+        self._link.update(self.rule.scale(gradient.detach().cpu().numpy().astype(np.float64)))
+        self._open = None
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
         raise LocalProtocolError("an interactive layer cannot be copied: half of it is elsewhere")
@@ -155,12 +158,12 @@ class _Release(torch.autograd.Function):
     """z enters the graph as a constant; the bias is what autograd reaches the layer by."""
 
     @staticmethod
-    def forward(ctx: Any, bias: Tensor, z: Tensor, layer: InteractiveLinear) -> Tensor:
-        ctx.layer = layer
+    def forward(ctx: Any, bias: Tensor, z: Tensor, pending: Pending) -> Tensor:
+        ctx.pending = pending
         return z + bias
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        ctx.layer._close_step(gradient)
+        ctx.pending._layer._close_step(gradient, ctx.pending)
         return gradient.sum(dim=0), None, None

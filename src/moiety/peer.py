@@ -26,9 +26,7 @@ class Connector:
         self._pinned = load_pinned(self._peer.certificate)
         self._listener: Listener | None = None
         if self._peer.listen is not None:
-            self._listener = Listener(
-                self._peer.listen, identity=self._identity, pinned=self._pinned
-            )
+            self._listener = Listener(self._peer.listen, identity=self._identity, pinned=self._pinned)
 
     @property
     def listens(self) -> bool:

@@ -71,9 +71,7 @@ class Meter:
         require("predictions", allowed=self._policy.predictions, asked=predictions)
         self._released[rows] += out_features
         self._predictions = predictions
-        return Totals(
-            released_z_per_row=int(self._released.max(initial=0)), predictions=predictions
-        )
+        return Totals(released_z_per_row=int(self._released.max(initial=0)), predictions=predictions)
 
 
 def require(limit: str, *, allowed: int, asked: int) -> None:
@@ -86,9 +84,7 @@ def require(limit: str, *, allowed: int, asked: int) -> None:
         raise PolicyError(limit=limit, allowed=allowed, asked=asked)
 
 
-def check_run(
-    policy: Policy, *, before: Totals, in_features: int, out_features: int, passes: int
-) -> None:
+def check_run(policy: Policy, *, before: Totals, in_features: int, out_features: int, passes: int) -> None:
     """Refuse a run that could not be finished, before anything private moves; both sides ask.
 
     Args:

@@ -88,9 +88,7 @@ def encode_activations(values_ND: NDArray[np.float64]) -> tuple[NDArray[np.int16
     return np.clip(scaled, -limit, limit).astype(np.int16), clipped
 
 
-def encode_gradients(
-    scaled_NK: NDArray[np.float64], words_NK: NDArray[np.uint64]
-) -> tuple[RingArray, int]:
+def encode_gradients(scaled_NK: NDArray[np.float64], words_NK: NDArray[np.uint64]) -> tuple[RingArray, int]:
     """Encode dz' with 26 fractional bits by unbiased stochastic rounding; clip to +-16 and count.
 
     v becomes floor(v * 2**26 + U) with U uniform in [0, 1), so its expectation is v.

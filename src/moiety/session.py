@@ -56,6 +56,7 @@ class Session:
         self._session = NO_SESSION
         self._sent = 0
         self._received = 0
+        self._failed = False
         self._closed = False
 
     @property
@@ -71,7 +72,7 @@ class Session:
     @property
     def closed(self) -> bool:
         """Whether the session is over."""
-        return self._closed
+        return self._closed or self._failed
 
     def bind(self, *, contract: bytes, session: bytes) -> None:
         """Bind every later frame to what the handshake agreed on."""
@@ -86,23 +87,27 @@ class Session:
         """
         for block in blocks:
             self._require_open()
-            self._channel.send(encode_frame(self._frame(block)))
-            self._sent += 1
+            self._send(block)
 
     def receive(self) -> Block:
-        """Return the peer's next block.
+        """Return the peer's next block. A frame that is refused ends the session; `abort` may follow.
 
         Raises:
+            LocalProtocolError: the session is over.
             PeerAbortedError: the peer stopped.
             RemoteProtocolError: the frame does not fit this session.
             TransportError: the connection failed, or nothing came in time.
         """
         self._require_open()
-        frame = decode_frame(self._channel.receive(deadline_seconds=self._deadline_seconds))
-        self._check(frame)
+        try:
+            frame = decode_frame(self._channel.receive(deadline_seconds=self._deadline_seconds))
+            self._check(frame)
+        except RemoteProtocolError:
+            self._failed = True
+            raise
         self._received += 1
         if frame.block.kind is Kind.ABORT:
-            self._closed = True
+            self.close()
             raise _aborted(frame.block.payload)
         return frame.block
 
@@ -129,13 +134,13 @@ class Session:
 
     def _try_to_tell(self, code: AbortCode) -> None:
         try:
-            self.send([Block(kind=Kind.ABORT, step=0, payload=bytes([code]))])
+            self._send(Block(kind=Kind.ABORT, step=0, payload=bytes([code])))
         except TransportError:
             # The session is over either way; the error that is being reported matters more.
             self._closed = True
 
-    def _frame(self, block: Block) -> Frame:
-        return Frame(
+    def _send(self, block: Block) -> None:
+        frame = Frame(
             role=self._role,
             contract=self._contract,
             session=self._session,
@@ -143,6 +148,8 @@ class Session:
             acknowledged=self._received,
             block=block,
         )
+        self._channel.send(encode_frame(frame))
+        self._sent += 1
 
     def _check(self, frame: Frame) -> None:
         if frame.role is self._role:
@@ -151,22 +158,18 @@ class Session:
                 hint='one run file needs role = "data-owner", the other role = "label-owner"',
             )
         if frame.sequence != self._received or frame.acknowledged > self._sent:
-            raise RemoteProtocolError(
-                f"frame {frame.sequence} came where frame {self._received} was due"
-            )
+            raise RemoteProtocolError(f"frame {frame.sequence} came where frame {self._received} was due")
         if frame.block.kind is Kind.ABORT:
             return  # a party may stop before it could bind the session
         if (frame.contract, frame.session) != (self._contract, self._session):
             raise RemoteProtocolError("a frame belongs to another contract or session")
 
     def _require_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise LocalProtocolError("the session is closed", hint="start a new run")
 
 
 def _aborted(payload: bytes) -> PeerAbortedError:
     known = {int(code): code.name.lower() for code in AbortCode}
     reason = known.get(payload[0] if payload else 0, "unknown")
-    return PeerAbortedError(
-        f"the peer stopped the session ({reason})", hint="the peer's own output says why"
-    )
+    return PeerAbortedError(f"the peer stopped the session ({reason})", hint="the peer's own output says why")

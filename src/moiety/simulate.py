@@ -58,9 +58,7 @@ class Pair:
         observe: Observer = _unobserved,
     ) -> None:
         self._observe = observe
-        keys = RlweKeyHolder(
-            contract.parameters, public_seed=contract.public_seed, randomness=randomness
-        )
+        keys = RlweKeyHolder(contract.parameters, public_seed=contract.public_seed, randomness=randomness)
         evaluator = RlweEvaluator(
             contract.parameters, public_key=keys.public_key(), public_seed=contract.public_seed
         )

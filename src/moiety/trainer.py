@@ -182,9 +182,7 @@ class _Watcher:
     def __init__(self, observer: Observer, run: LabelOwnerRun) -> None:
         self._observer = observer
         self._run = run
-        observer.begin(
-            epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN))
-        )
+        observer.begin(epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN)))
 
     def step(self, epoch: int, batch: Batch, loss: float) -> None:
         self._observer.step(

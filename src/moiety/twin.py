@@ -49,9 +49,7 @@ class TwinLink:
 
     def update(self, scaled_NK: NDArray[np.float64]) -> None:
         """Move W by -x^T dz' with the same rounding as the label owner's."""
-        words = expand_words(
-            self._rounding_seed, b"rounding", index=self.updates, count=scaled_NK.size
-        )
+        words = expand_words(self._rounding_seed, b"rounding", index=self.updates, count=scaled_NK.size)
         rounded, _ = encode_gradients(scaled_NK, words.reshape(scaled_NK.shape))
         transposed = np.ascontiguousarray(self._activation[self._rows].T)
         self.weights = self.weights - matmul(transposed, rounded)

@@ -20,6 +20,8 @@ from moiety.config.sections import (
 )
 from moiety.errors import ConfigError
 
+__all__ = ["AnyRun", "DataOwnerRun", "LabelOwnerRun", "Peer", "load_data_owner_run", "load_label_owner_run", "load_run"]
+
 RUN_VERSION: Final = 1
 """Version of the shape of run files."""
 
@@ -78,9 +80,7 @@ def load_data_owner_run(path: Path) -> DataOwnerRun:
     return run
 
 
-def _require(
-    document: Mapping[str, Any], key: str, *, known: list[int] | list[str], path: Path
-) -> None:
+def _require(document: Mapping[str, Any], key: str, *, known: list[int] | list[str], path: Path) -> None:
     if document.get(key) not in known:
         found = f"is {shown(document[key])}" if key in document else "is missing"
         choices = " or ".join(f"{key} = {shown(value)}" for value in known)
@@ -101,6 +101,4 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         where = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"the run file {path} is not TOML: {where}", hint="mend the line named"
-        ) from error
+        raise ConfigError(f"the run file {path} is not TOML: {where}", hint="mend the line named") from error

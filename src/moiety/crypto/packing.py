@@ -79,9 +79,7 @@ class PackingPlan:
     @cached_property
     def request_ranges(self) -> tuple[range, ...]:
         """Ciphertext numbers of each request block: 32 bytes of seed and one polynomial each."""
-        return _ranges(
-            self.requests, (BLOCK_BYTES - SEED_BYTES) // self.parameters.polynomial_bytes
-        )
+        return _ranges(self.requests, (BLOCK_BYTES - SEED_BYTES) // self.parameters.polynomial_bytes)
 
     @cached_property
     def response_ranges(self) -> tuple[range, ...]:
@@ -119,9 +117,7 @@ def plan(
     """
     slots = _power_of_two(shape.kept)
     candidates = [
-        PackingPlan(
-            parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=2**level
-        )
+        PackingPlan(parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=2**level)
         for level in range((parameters.degree // slots).bit_length())
     ]
     fitting = [each for each in candidates if each.spare_bits >= required_spare_bits]
@@ -153,9 +149,7 @@ def pack_multipliers(
     rows = plain_ND[plan.output_rows(numbers)]
     padded[: len(rows), : plan.shape.contraction] = rows
     grouped = padded.reshape(len(numbers), r, plan.requests, c).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(grouped[..., ::-1]).reshape(
-        len(numbers), plan.requests, plan.column_length
-    )
+    return np.ascontiguousarray(grouped[..., ::-1]).reshape(len(numbers), plan.requests, plan.column_length)
 
 
 def unpack_response(plan: PackingPlan, coefficients: RingArray, numbers: range) -> RingArray:

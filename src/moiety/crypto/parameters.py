@@ -54,7 +54,7 @@ class ParameterSet:
     @property
     def modulus(self) -> int:
         """The ciphertext modulus q."""
-        return prod(self.primes)
+        return int(prod(self.primes))
 
     @property
     def residue_bytes(self) -> int:
@@ -113,9 +113,7 @@ def spare_bits(parameters: ParameterSet, shape: ProductShape, *, rows_per_cipher
     return log2(parameters.modulus) - 65 - log2(bound)
 
 
-def choose(
-    shapes: list[ProductShape], *, required_spare_bits: int = DITHERED_SPARE_BITS
-) -> ParameterSet:
+def choose(shapes: list[ProductShape], *, required_spare_bits: int = DITHERED_SPARE_BITS) -> ParameterSet:
     """Return the smallest listed set under which every shape fits with one row per ciphertext.
 
     The packing planner then raises the rows per ciphertext as far as the same bound allows.

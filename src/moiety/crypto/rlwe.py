@@ -15,8 +15,9 @@ Does not know what the matrices mean, and sends nothing. Reference: section 4 of
 Polynomial arrays are (ciphertexts, primes, degree).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ from moiety.errors import MalformedMessageError
 from moiety.ring import RingArray
 
 Polynomials = NDArray[np.uint64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 class RlweKeyHolder(Secret):
@@ -81,9 +83,7 @@ class RlweKeyHolder(Secret):
         """
         return self._public_key
 
-    def encrypt(
-        self, matrix_DK: RingArray, *, plan: PackingPlan, randomness: Randomness
-    ) -> Iterator[bytes]:
+    def encrypt(self, matrix_DK: RingArray, *, plan: PackingPlan, randomness: Randomness) -> Iterator[bytes]:
         """Encrypt M block by block: the seed of the uniform part, then c0 of each ciphertext.
 
         Noise: 19 units at most, half a unit more from rounding.
@@ -255,7 +255,14 @@ def _rerandomised(
     return out
 
 
-def _each(sample, parameters, seed, purpose, numbers):  # type: ignore[no-untyped-def]
+def _each(
+    sample: Callable[[ParameterSet, Seed, bytes, int], NDArray[Number]],
+    parameters: ParameterSet,
+    seed: Seed,
+    purpose: bytes,
+    numbers: range,
+) -> NDArray[Number]:
+    """Sample for each ciphertext number from its own stream."""
     return np.concatenate([sample(parameters, seed, purpose, number) for number in numbers])
 
 
@@ -272,16 +279,12 @@ def _ternary(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -
     return kernel.ternary(stream.reshape(1, size), length=parameters.degree)
 
 
-def _gaussian(
-    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int
-) -> NDArray[np.int64]:
+def _gaussian(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> NDArray[np.int64]:
     words = expand_words(seed, purpose, index=index, count=parameters.degree)
     return kernel.gaussian(words.reshape(1, -1), gaussian_thresholds())
 
 
-def _transformed(
-    parameters: ParameterSet, small: NDArray[np.int64], threads: int = 1
-) -> Polynomials:
+def _transformed(parameters: ParameterSet, small: NDArray[np.int64], threads: int = 1) -> Polynomials:
     tables = transform(parameters)
     lifted = tables.lift(small, threads=threads)
     tables.forward(lifted, threads=threads)

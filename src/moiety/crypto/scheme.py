@@ -68,9 +68,7 @@ class KeyHolder(Protocol):
         """Return what the evaluator needs to re-randomise; sent once a session."""
         ...
 
-    def encrypt(
-        self, matrix_DK: RingArray, *, plan: Any, randomness: Randomness
-    ) -> Iterator[bytes]:
+    def encrypt(self, matrix_DK: RingArray, *, plan: Any, randomness: Randomness) -> Iterator[bytes]:
         """Encrypt M, block by block.
 
         Leaks:

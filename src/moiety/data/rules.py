@@ -100,9 +100,7 @@ class Quantiles(_Fitted):
         mapping.n_quantiles_, mapping.n_features_in_ = count, 1
         mapping.quantiles_ = np.array(self.quantiles)[:, None]
         mapping.references_ = np.linspace(0, 1, count, endpoint=True)
-        normal_N1: NDArray[np.float64] = mapping.transform(
-            np.asarray(values_N, dtype=np.float64)[:, None]
-        )
+        normal_N1: NDArray[np.float64] = mapping.transform(np.asarray(values_N, dtype=np.float64)[:, None])
         return normal_N1
 
 
@@ -200,9 +198,9 @@ def _fit_quantiles(values_N: Column) -> Quantiles:
     from sklearn.preprocessing import QuantileTransformer  # noqa: PLC0415
 
     # subsample=None: all rows count, and no random choice is made.
-    mapping = QuantileTransformer(
-        n_quantiles=min(MAX_QUANTILES, len(values_N)), subsample=None
-    ).fit(np.asarray(values_N, dtype=np.float64)[:, None])
+    mapping = QuantileTransformer(n_quantiles=min(MAX_QUANTILES, len(values_N)), subsample=None).fit(
+        np.asarray(values_N, dtype=np.float64)[:, None]
+    )
     return Quantiles(quantiles=tuple(mapping.quantiles_[:, 0].tolist()))
 
 

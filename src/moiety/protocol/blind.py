@@ -131,9 +131,7 @@ class BlindDataOwner:
             raise LocalProtocolError("the initial share was already sent")
         shape = (self._contract.in_features, self._contract.out_features)
         weights = initial_weights(weight_seed, in_features=shape[0], out_features=shape[1])
-        words = expand_words(
-            self._randomness.seed(), b"initial mask", index=0, count=shape[0] * shape[1]
-        )
+        words = expand_words(self._randomness.seed(), b"initial mask", index=0, count=shape[0] * shape[1])
         self._share = words.reshape(shape)
         self._state = State.IDLE
         return matrix_blocks(Kind.INITIAL_SHARE, weights - self._share, step=0)
@@ -151,9 +149,7 @@ class BlindDataOwner:
         """
         if self._state is not State.IDLE:
             raise LocalProtocolError("the share is not defined within a step")
-        return DataOwnerState(
-            share_DK=self._share, dither_key=self._dither_key, updates=self._updates
-        )
+        return DataOwnerState(share_DK=self._share, dither_key=self._dither_key, updates=self._updates)
 
     def receive(self, block: Block) -> Iterator[Block]:
         """Take a block; yield the answer's blocks as they are computed.
@@ -177,8 +173,7 @@ class BlindDataOwner:
     def _accept(self, block: Block) -> None:
         if block.kind is not Kind.REQUEST or block.step != self._step + 1:
             raise RemoteProtocolError(
-                f"{block.kind.name} of step {block.step} came where REQUEST of step "
-                f"{self._step + 1} was due"
+                f"{block.kind.name} of step {block.step} came where REQUEST of step {self._step + 1} was due"
             )
         request = decode_request(block.payload)
         self._check(request)
@@ -192,9 +187,7 @@ class BlindDataOwner:
     def _check(self, request: Request) -> None:
         handle = request.handle
         if request.updates != self._updates:
-            raise RemoteProtocolError(
-                f"the peer counts {request.updates} updates, this side {self._updates}"
-            )
+            raise RemoteProtocolError(f"the peer counts {request.updates} updates, this side {self._updates}")
         if not self._contract.schedule.contains(handle):
             raise RemoteProtocolError("the request is for a batch that is not in the schedule")
         if request.training:
@@ -215,17 +208,11 @@ class BlindDataOwner:
         plan = self._contract.forward_plan(len(self._rows))
         count = len(plan.response_sizes)
         shares: list[RingArray] = []
-        answers = self._evaluator.respond(
-            activation_ND, payloads, plan=plan, randomness=self._randomness
-        )
+        answers = self._evaluator.respond(activation_ND, payloads, plan=plan, randomness=self._randomness)
         for index, (payload, share) in enumerate(answers):
             shares.append(share)
-            yield Block(
-                kind=Kind.MASKED_Z, step=self._step, payload=payload, index=index, count=count
-            )
-        yield from matrix_blocks(
-            Kind.SHARE_OF_Z, self._share_of_z(activation_ND, shares), step=self._step
-        )
+            yield Block(kind=Kind.MASKED_Z, step=self._step, payload=payload, index=index, count=count)
+        yield from matrix_blocks(Kind.SHARE_OF_Z, self._share_of_z(activation_ND, shares), step=self._step)
         self._after_forward(len(self._rows))
 
     def _share_of_z(self, activation_ND: NDArray[np.int16], shares: list[RingArray]) -> RingArray:
@@ -246,14 +233,10 @@ class BlindDataOwner:
         plan = self._contract.update_plan(len(self._rows))
         count = len(plan.response_sizes)
         shares: list[RingArray] = []
-        answers = self._evaluator.respond(
-            transposed_DN, payloads, plan=plan, randomness=self._randomness
-        )
+        answers = self._evaluator.respond(transposed_DN, payloads, plan=plan, randomness=self._randomness)
         for index, (payload, share) in enumerate(answers):
             shares.append(share)
-            yield Block(
-                kind=Kind.MASKED_UPDATE, step=self._step, payload=payload, index=index, count=count
-            )
+            yield Block(kind=Kind.MASKED_UPDATE, step=self._step, payload=payload, index=index, count=count)
         self._share = self._share - np.concatenate(shares)
         self._updates += 1
         self._state, self._due = State.IDLE, None

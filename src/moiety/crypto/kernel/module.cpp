@@ -267,7 +267,7 @@ NB_MODULE(_native, m) {
       .def("pack", &packed, "polynomials"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("unpack", &unpacked, "packed"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("uniform", &uniform_residues, "words"_a.noconvert(), nb::kw_only(), "length"_a, "threads"_a = 1);
-  m.def("ternary", &ternary_values, "bytes"_a.noconvert(), nb::kw_only(), "length"_a, "threads"_a = 1);
+  m.def("ternary", &ternary_values, "stream"_a.noconvert(), nb::kw_only(), "length"_a, "threads"_a = 1);
   m.def("gaussian", &gaussian_values, "words"_a.noconvert(), "thresholds"_a.noconvert(), nb::kw_only(), "threads"_a = 1);
   m.def("matmul", &ring_matmul<std::int16_t>, "left"_a.noconvert(), "right"_a.noconvert(), nb::kw_only(), "threads"_a = 1);
   m.def("matmul", &ring_matmul<i64>, "left"_a.noconvert(), "right"_a.noconvert(), nb::kw_only(), "threads"_a = 1);

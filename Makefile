@@ -1,0 +1,41 @@
+# Set-up and daily commands. `make demo` and `make test` need Python 3.11 or later with venv and headers,
+# make and a C++ compiler; they make everything else themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
+
+.PHONY: demo test campaign check bench clean
+
+demo: $(VENV)/installed
+	rm -rf demo-run
+	$(BIN)/moiety demo demo-run
+
+test: $(VENV)/installed
+	$(BIN)/python -m scripts.run_tests
+
+campaign: $(VENV)/installed
+	$(BIN)/python -m pytest -m campaign -s
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.size_gate
+	$(MAKE) test
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) build demo-run .coverage* .mypy_cache .ruff_cache .hypothesis
+
+# Reinstalled when the build or the dependencies change; Python sources are used where they lie.
+$(VENV)/installed: $(SOURCES)
+	@sh scripts/check_machine.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	PYTHON=$(BIN)/python sh scripts/install_torch.sh
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group test --group check
+	touch $@
