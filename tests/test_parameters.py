@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from moiety.crypto.parameters import (
     LISTED,
     REQUIRED_SECURITY_BITS,
+    SECURE_MODULUS_BITS,
     TESTING_ONLY,
     ParameterSet,
     choose,
@@ -144,7 +145,7 @@ def _is_prime(number: int) -> bool:
     [
         TESTING_ONLY,
         ParameterSet(name="degree-4096", degree=4096, primes=LISTED[0].primes),
-        ParameterSet(name="modulus-282", degree=8192, primes=LISTED[-1].primes),
+        ParameterSet(name="modulus-235", degree=8192, primes=LISTED[-1].primes[:5]),
     ],
     ids=lambda each: each.name,
 )
@@ -154,6 +155,13 @@ def test_insecure_set_refused_with_both_figures(weak: ParameterSet) -> None:
     assert caught.value.bits_required == 128
     assert caught.value.bits_estimated == weak.security_bits < 128
     assert caught.value.hint
+
+
+def test_modulus_limits_are_the_standard_rounded_down() -> None:
+    # 3 % below the standard at most: rounding down is caution, more would refuse secure sets.
+    assert set(SECURE_MODULUS_BITS) == {2048, 4096, 8192, 16384}
+    for degree, limit in SECURE_MODULUS_BITS.items():
+        assert STANDARD[degree] * 0.97 < limit <= STANDARD[degree]
 
 
 def test_testing_only_never_listed() -> None:

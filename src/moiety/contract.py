@@ -76,7 +76,7 @@ class DataOwnerTerms(Terms):
 
     nonce: Hex32
     in_features: Annotated[int, Field(ge=0, le=FEATURES_LIMIT)]
-    parameters: str = Field(default="", max_length=64)
+    parameters: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
     released_z_per_row_limit: int
     released_z_per_row_before: int
     predictions_limit: int
@@ -118,7 +118,8 @@ def decode_terms(payload: bytes, kind: type[AnyTerms]) -> AnyTerms:
         return kind.model_validate_json(payload)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "terms"
+        # The name of an unknown field is the peer's choice: repr() keeps control characters out of logs.
+        field = repr(".".join(str(part) for part in first["loc"]) or "terms")[:64]
         raise MalformedMessageError(
             f"the peer's terms are not acceptable: {field}: {first['msg']}",
             hint="install the same version of moiety on both sides",

@@ -12,6 +12,8 @@ Numbers = NDArray[np.float64]
 def auc(target_N: Numbers, score_N: Numbers) -> float:
     """Return the area under the ROC curve: P(score of a 1 > score of a 0), ties counting one half.
 
+    NaN where one class is missing.
+
     >>> auc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8]))
     0.75
     """
@@ -24,18 +26,18 @@ def auc(target_N: Numbers, score_N: Numbers) -> float:
 
 
 def ks(target_N: Numbers, score_N: Numbers) -> float:
-    """Return the Kolmogorov-Smirnov distance between the scores of the two classes.
+    """Return the Kolmogorov-Smirnov distance between the scores of the two classes; NaN without both.
 
     >>> ks(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8]))
     0.5
     """
+    zeros, ones = np.sort(score_N[target_N == 0]), np.sort(score_N[target_N == 1])
+    if not len(zeros) or not len(ones):
+        return float("nan")
     thresholds = np.unique(score_N)
-    shares = [
-        np.searchsorted(np.sort(score_N[target_N == label]), thresholds, side="right")
-        / max(1, np.count_nonzero(target_N == label))
-        for label in (0, 1)
-    ]
-    return float(np.abs(shares[0] - shares[1]).max())
+    below_zeros = np.searchsorted(zeros, thresholds, side="right") / len(zeros)
+    below_ones = np.searchsorted(ones, thresholds, side="right") / len(ones)
+    return float(np.abs(below_zeros - below_ones).max())
 
 
 def accuracy(target_N: Numbers, score_NK: Numbers) -> float:

@@ -103,7 +103,7 @@ class RlweKeyHolder(Secret):
     def _masked_messages(self, messages: RingArray, seed: Seed, numbers: range) -> Polynomials:
         sums = self._transform.encode(messages, threads=self._threads)
         errors = _each(_gaussian, self._parameters, seed, b"error", numbers)
-        self._transform.add(sums, self._transform.lift(errors, threads=self._threads))
+        self._transform.add_small(sums, errors, threads=self._threads)
         self._transform.forward(sums, threads=self._threads)
         return sums
 
@@ -251,7 +251,7 @@ def _rerandomised(
     tables.add(out, np.ascontiguousarray(sums))
     tables.inverse(out, last=plan.column_levels, threads=threads)
     errors = _each(_gaussian, plan.parameters, secret, purpose, numbers)
-    tables.add(out, tables.lift(errors, threads=threads))
+    tables.add_small(out, errors, threads=threads)
     return out
 
 

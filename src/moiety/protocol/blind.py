@@ -45,6 +45,7 @@ class State(Enum):
     FORWARD = auto()
     OPEN = auto()
     UPDATE = auto()
+    CLOSED = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,26 +155,40 @@ class BlindDataOwner:
     def receive(self, block: Block) -> Iterator[Block]:
         """Take a block; yield the answer's blocks as they are computed.
 
+        Any error, and an answer that is not taken to its end, closes the machine for good.
+
         Raises:
             RemoteProtocolError: the block is not due.
             PolicyError: the request would exceed the policy.
+            LocalProtocolError: the initial share has not been sent, or the machine is closed.
 
         Leaks:
             To the label owner, dithered z of the requested batch, and shares.
         """
+        if self._state is State.INITIAL:
+            raise LocalProtocolError("the initial share has not been sent")
+        _require_usable(self._state)
+        try:
+            yield from self._take(block)
+        except BaseException:
+            self._state = State.CLOSED
+            raise
+
+    def _take(self, block: Block) -> Iterator[Block]:
         if self._state is State.IDLE:
             self._accept(block)
             return
-        if self._due is None:
-            raise LocalProtocolError("the initial share has not been sent")
+        assert self._due is not None
         if self._due.receive(block):
             answer = self._forward if self._state is State.FORWARD else self._update
             yield from answer(self._due.payloads)
 
     def _accept(self, block: Block) -> None:
-        if block.kind is not Kind.REQUEST or block.step != self._step + 1:
+        place = (block.kind, block.step, block.index, block.count)
+        if place != (Kind.REQUEST, self._step + 1, 0, 1):
             raise RemoteProtocolError(
-                f"{block.kind.name} of step {block.step} came where REQUEST of step {self._step + 1} was due"
+                f"{block.kind.name} of step {block.step}, block {block.index} of {block.count}, came "
+                f"where REQUEST of step {self._step + 1}, block 0 of 1, was due"
             )
         request = decode_request(block.payload)
         self._check(request)
@@ -306,12 +321,17 @@ class BlindLabelOwner:
         """Ask for z of a batch: the request, then Enc(W_label).
 
         Raises:
-            LocalProtocolError: an exchange is under way.
+            LocalProtocolError: an exchange is under way, or the handle is another schedule's.
 
         Leaks:
             Nothing to the data owner: the schedule is public and the rest is encrypted.
         """
         self._require(State.IDLE)
+        if not self._contract.schedule.contains(handle):
+            raise LocalProtocolError(
+                "the handle names no batch of this run's schedule",
+                hint="pass batch.rows as run.batches gives it",
+            )
         self._step += 1
         self._request = Request(handle=handle, training=training, updates=self._updates)
         plan = self._contract.forward_plan(handle.rows)
@@ -354,12 +374,21 @@ class BlindLabelOwner:
         yield from blocks_of(Kind.GRADIENTS, payloads, step=self._step, count=count)
 
     def receive(self, block: Block) -> None:
-        """Take a block of the data owner's.
+        """Take a block of the data owner's. Any error closes the machine for good.
 
         Raises:
             RemoteProtocolError: the block is not due.
             RingOverflowError: z left its range.
+            LocalProtocolError: the machine is closed.
         """
+        _require_usable(self._state)
+        try:
+            self._take(block)
+        except BaseException:
+            self._state, self._due = State.CLOSED, []
+            raise
+
+    def _take(self, block: Block) -> None:
         waiting = next((each for each in self._due if not each.complete), None)
         if waiting is None:
             raise RemoteProtocolError(f"{block.kind.name} came where nothing was due")
@@ -388,8 +417,9 @@ class BlindLabelOwner:
         rows = self._request.handle.rows
         if self._state is State.FORWARD:
             share = self._keys.decrypt(messages[0], plan=self._contract.forward_plan(rows))
-            self._z = share + read_matrix(messages[1], columns)
-            check_z(self._z)
+            z_NK = share + read_matrix(messages[1], columns)
+            check_z(z_NK)
+            self._z = z_NK
             self._state = State.OPEN if self._request.training else State.IDLE
             return
         update = self._keys.decrypt(messages[0], plan=self._contract.update_plan(rows))
@@ -398,8 +428,14 @@ class BlindLabelOwner:
         self._state = State.IDLE
 
     def _require(self, state: State) -> None:
+        _require_usable(self._state)
         if self._state is not state:
             raise LocalProtocolError(
                 f"the step is {self._state.name.lower()} where {state.name.lower()} was expected",
                 hint="finish the step under way: backward once for each forward in training",
             )
+
+
+def _require_usable(state: State) -> None:
+    if state is State.CLOSED:
+        raise LocalProtocolError("the protocol stopped at an earlier error", hint="start a new run")

@@ -18,7 +18,7 @@ from moiety.contract import (
     require_equal,
 )
 from moiety.crypto.parameters import require_secure
-from moiety.errors import ContractMismatchError, RemoteProtocolError
+from moiety.errors import ContractMismatchError, LocalProtocolError, RemoteProtocolError
 from moiety.messages import Block, Kind
 
 
@@ -72,15 +72,19 @@ class DataOwnerHandshake:
         Raises:
             ContractMismatchError: the parties differ in a field.
             PolicyError: the policy does not cover the run.
+            LocalProtocolError: no proposal was received.
         """
         if self._proposal is None:
-            raise RemoteProtocolError("the handshake has not begun")
+            raise LocalProtocolError("the handshake has not begun")
         return _agree(self._proposal, terms, own=terms, peer=self._proposal)
 
 
 def _hello_payload(block: Block) -> bytes:
-    if block.kind is not Kind.HELLO:
-        raise RemoteProtocolError(f"{block.kind.name} came where HELLO was due")
+    if (block.kind, block.step, block.index, block.count) != (Kind.HELLO, 0, 0, 1):
+        raise RemoteProtocolError(
+            f"{block.kind.name} of step {block.step}, block {block.index} of {block.count}, came where "
+            "HELLO of step 0, block 0 of 1, was due"
+        )
     return block.payload
 
 

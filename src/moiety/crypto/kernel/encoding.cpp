@@ -8,6 +8,20 @@
 namespace moiety {
 namespace {
 
+// Little-endian words of `width` bytes. All but the last are moved as eight bytes, of which the next word
+// overwrites what is too much.
+void store(unsigned char* out, u64 value, std::size_t width) {
+  for (std::size_t byte = 0; byte < width; ++byte) {
+    out[byte] = static_cast<unsigned char>(value >> (8 * byte));
+  }
+}
+
+u64 load(const unsigned char* bytes, std::size_t width) {
+  u64 value = 0;
+  for (std::size_t byte = 0; byte < width; ++byte) value |= static_cast<u64>(bytes[byte]) << (8 * byte);
+  return value;
+}
+
 // A signed 64-bit integer modulo p, without a branch: |v| reduced, then negated where v < 0.
 u64 residue(i64 value, const Modulus& modulus) {
   const u64 sign = u64{0} - (static_cast<u64>(value) >> 63);
@@ -51,6 +65,19 @@ void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, 
   });
 }
 
+void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t count,
+               std::size_t length, std::size_t threads) {
+  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
+    const u64 p = tables.table(row % tables.primes()).modulus.p;
+    const i64* source = values + (row / tables.primes()) * length;
+    for (std::size_t i = 0; i < length; ++i) {
+      const u64 value = static_cast<u64>(source[i]);
+      const u64 lifted = value + (p & (u64{0} - (value >> 63)));  // in [0, p) for |v| < p
+      sum[row * length + i] = reduce_once(sum[row * length + i] + lifted, p);
+    }
+  });
+}
+
 // m q is 0 modulo p, so (m q - centred) / 2^64 is -centred 2^-64, with centred = m q in [-2^63, 2^63).
 void encode(u64* out, const u64* messages, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t threads) {
@@ -58,9 +85,10 @@ void encode(u64* out, const u64* messages, const Tables& tables, std::size_t cou
     const Modulus& modulus = tables.table(row % tables.primes()).modulus;
     const u64* source = messages + (row / tables.primes()) * length;
     for (std::size_t i = 0; i < length; ++i) {
-      const i64 centred = static_cast<i64>(source[i] * tables.modulus_low());
-      const u64 negated = modulus.p - residue(centred, modulus);  // in [1, p]
-      out[row * length + i] = modulus.multiply(negated, modulus.inverse64);
+      // centred = u - 2^64 sign, so -centred 2^-64 is sign - u 2^-64.
+      const u64 u = source[i] * tables.modulus_low();
+      const u64 negated = modulus.p - modulus.multiply(u, modulus.inverse64);  // in [1, p]
+      out[row * length + i] = reduce_once(negated + (u >> 63), modulus.p);
     }
   });
 }
@@ -84,11 +112,11 @@ void round_to_share(u64* out, const u64* residues, const Tables& tables, std::si
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads) {
   parallel_for(threads, threads, [&](std::size_t part) {
-    for (std::size_t i = count * part / threads; i < count * (part + 1) / threads; ++i) {
-      for (std::size_t byte = 0; byte < width; ++byte) {
-        out[i * width + byte] = static_cast<unsigned char>(values[i] >> (8 * byte));
-      }
-    }
+    const std::size_t end = count * (part + 1) / threads;
+    std::size_t i = count * part / threads;
+    // Eight bytes may only be written where the eight lie within this part.
+    for (; (i + 2) <= end && (end - i) * width >= 8; ++i) store(out + i * width, values[i], 8);
+    for (; i < end; ++i) store(out + i * width, values[i], width);
   });
 }
 
@@ -97,14 +125,17 @@ bool unpack(u64* out, const unsigned char* bytes, const Tables& tables, std::siz
   std::atomic<bool> in_range{true};
   parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
     const u64 p = tables.table(row % tables.primes()).modulus.p;
+    const u64 mask = ~u64{0} >> (64 - 8 * width);
+    const std::size_t end = (row + 1) * length;
+    std::size_t i = row * length;
     bool good = true;
-    for (std::size_t i = row * length; i < (row + 1) * length; ++i) {
-      u64 value = 0;
-      for (std::size_t byte = 0; byte < width; ++byte) {
-        value |= static_cast<u64>(bytes[i * width + byte]) << (8 * byte);
-      }
-      good &= value < p;
-      out[i] = value;
+    for (; (end - i) * width >= 8; ++i) {
+      out[i] = load(bytes + i * width, 8) & mask;
+      good &= out[i] < p;
+    }
+    for (; i < end; ++i) {
+      out[i] = load(bytes + i * width, width);
+      good &= out[i] < p;
     }
     if (!good) in_range = false;
   });

@@ -9,6 +9,10 @@ namespace moiety {
 void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
           std::size_t threads);
 
+// sum += values modulo each prime, for |value| < 2^20.
+void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t count,
+               std::size_t length, std::size_t threads);
+
 // m -> round(m q / 2^64) modulo each prime.
 void encode(u64* out, const u64* messages, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t threads);

@@ -137,6 +137,15 @@ Polynomials lift_values(const Tables& tables, Input<i64, 2> values, std::size_t 
   return out;
 }
 
+void add_small_values(const Tables& tables, Polynomials sum, Input<i64, 2> values, std::size_t threads) {
+  check_polynomials(tables, sum);
+  require(values.shape(0) == sum.shape(0) && values.shape(1) == sum.shape(2),
+          "shapes must be (count, primes, length) and (count, length)");
+  checked_threads(threads);
+  nb::gil_scoped_release release;
+  add_small(sum.data(), values.data(), tables, sum.shape(0), sum.shape(2), threads);
+}
+
 Polynomials encode_messages(const Tables& tables, Input<u64, 2> messages, std::size_t threads) {
   checked_threads(threads);
   auto out = make<u64>(messages.shape(0), tables.primes(), messages.shape(1));
@@ -261,6 +270,8 @@ NB_MODULE(_native, m) {
       .def("subtract", &subtract, "accumulator"_a.noconvert(), "other"_a.noconvert())
       .def("subring_product", &subring_product, "multipliers"_a.noconvert(), "ciphertexts"_a.noconvert(),
            nb::kw_only(), "threads"_a = 1)
+      .def("add_small", &add_small_values, "accumulator"_a.noconvert(), "values"_a.noconvert(), nb::kw_only(),
+           "threads"_a = 1)
       .def("lift", &lift_values, "values"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("encode", &encode_messages, "messages"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("round_to_share", &rounded_shares, "polynomials"_a.noconvert(), nb::kw_only(), "threads"_a = 1)

@@ -87,23 +87,45 @@ PrimeTable make_table(std::size_t degree, u64 p) {
   return table;
 }
 
+// Applies a butterfly to every pair of a level. Small halves have loops of known length: at the last
+// levels the loop would cost more than the butterflies.
+template <std::size_t Half, typename Butterfly>
+void for_each_short_pair(u64* x, std::size_t blocks, const Factor* twiddles, const Butterfly& butterfly) {
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const Factor w = twiddles[block];
+    for (std::size_t i = 0; i < Half; ++i) {
+      butterfly(x[2 * Half * block + i], x[2 * Half * block + Half + i], w);
+    }
+  }
+}
+
+template <typename Butterfly>
+void for_each_pair(u64* x, std::size_t blocks, std::size_t half, const Factor* twiddles,
+                   const Butterfly& butterfly) {
+  if (half == 1) return for_each_short_pair<1>(x, blocks, twiddles, butterfly);
+  if (half == 2) return for_each_short_pair<2>(x, blocks, twiddles, butterfly);
+  if (half == 4) return for_each_short_pair<4>(x, blocks, twiddles, butterfly);
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const Factor w = twiddles[block];
+    u64* left = x + 2 * half * block;
+    for (std::size_t i = 0; i < half; ++i) butterfly(left[i], left[half + i], w);
+  }
+}
+
 // Harvey's butterflies: values stay below 4p < 2^52 between levels.
 void forward_one(u64* x, const PrimeTable& table, std::size_t length, int first, int last) {
   const u64 p = table.modulus.p;
   for (int level = first; level < last; ++level) {
     const std::size_t blocks = std::size_t{1} << level;
     const std::size_t half = length >> (level + 1);
-    for (std::size_t block = 0; block < blocks; ++block) {
-      const Factor w = table.forward[blocks + block];
-      u64* left = x + 2 * half * block;
-      u64* right = left + half;
-      for (std::size_t i = 0; i < half; ++i) {
-        const u64 a = reduce_once(left[i], 2 * p);                     // below 2p
-        const u64 b = table.modulus.multiply_lazy(right[i], w);       // below 2p
-        left[i] = a + b;                                              // below 4p
-        right[i] = a - b + 2 * p;                                     // below 4p
-      }
-    }
+    const auto butterfly = [&](u64& left, u64& right, const Factor& w) {
+      const u64 a = reduce_once(left, 2 * p);                 // below 2p
+      const u64 b = table.modulus.multiply_lazy(right, w);    // below 2p
+      left = a + b;                                           // below 4p
+      right = a - b + 2 * p;                                  // below 4p
+    };
+    const Factor* twiddles = table.forward.data() + blocks;
+    for_each_pair(x, blocks, half, twiddles, butterfly);
   }
   for (std::size_t i = 0; i < length; ++i) x[i] = reduce_once(reduce_once(x[i], 2 * p), p);
 }
@@ -113,38 +135,80 @@ void inverse_one(u64* x, const PrimeTable& table, std::size_t length, int first,
   for (int level = last - 1; level >= first; --level) {
     const std::size_t blocks = std::size_t{1} << level;
     const std::size_t half = length >> (level + 1);
-    for (std::size_t block = 0; block < blocks; ++block) {
-      const Factor w = table.inverse[blocks + block];
-      u64* left = x + 2 * half * block;
-      u64* right = left + half;
-      for (std::size_t i = 0; i < half; ++i) {
-        const u64 a = left[i];                                        // below 2p
-        const u64 b = right[i];                                       // below 2p
-        left[i] = reduce_once(a + b, 2 * p);                          // below 2p
-        right[i] = table.modulus.multiply_lazy(a - b + 2 * p, w);     // below 2p
-      }
-    }
+    const auto butterfly = [&](u64& left, u64& right, const Factor& w) {
+      const u64 a = left;                                             // below 2p
+      const u64 b = right;                                            // below 2p
+      left = reduce_once(a + b, 2 * p);                               // below 2p
+      right = table.modulus.multiply_lazy(a - b + 2 * p, w);          // below 2p
+    };
+    const Factor* twiddles = table.inverse.data() + blocks;
+    for_each_pair(x, blocks, half, twiddles, butterfly);
   }
   const Factor scale = table.halves[static_cast<std::size_t>(last - first)];
   for (std::size_t i = 0; i < length; ++i) x[i] = table.modulus.multiply(x[i], scale);
 }
 
-constexpr std::size_t kGroups = 4;   // accumulators held in registers for each loaded column
-constexpr std::size_t kColumns = 64; // columns of one tile; its sums stay in the first-level cache
-
-// One tile: kGroups or fewer rows of multipliers by the blocks, for columns of one frequency.
-void product_tile(u128 (*sums)[kColumns], const u64* multipliers, std::size_t multiplier_group,
-                  std::size_t multiplier_block, const u64* column, std::size_t column_block,
-                  std::size_t groups, std::size_t blocks, std::size_t columns) {
-  for (std::size_t g = 0; g < groups; ++g) std::fill_n(sums[g], columns, u128{0});
+// Two rows by two columns: four 128-bit sums are what the registers of x86-64 and aarch64 hold.
+void product_2x2(u128 (&sums)[4], const u64* first, const u64* second, const u64* columns,
+                 std::size_t stride, std::size_t blocks) {
+  u128 s0 = 0, s1 = 0, s2 = 0, s3 = 0;
   for (std::size_t b = 0; b < blocks; ++b) {
-    const u64* x = column + b * column_block;
-    for (std::size_t g = 0; g < groups; ++g) {
-      const u64 factor = multipliers[g * multiplier_group + b * multiplier_block];
-      for (std::size_t i = 0; i < columns; ++i) sums[g][i] += static_cast<u128>(factor) * x[i];
+    const u64 x = columns[b * stride], y = columns[b * stride + 1];
+    s0 += static_cast<u128>(first[b]) * x;
+    s1 += static_cast<u128>(first[b]) * y;
+    s2 += static_cast<u128>(second[b]) * x;
+    s3 += static_cast<u128>(second[b]) * y;
+  }
+  sums[0] = s0;
+  sums[1] = s1;
+  sums[2] = s2;
+  sums[3] = s3;
+}
+
+// One (prime, frequency): a (groups x blocks) by (blocks x 2 slots) matrix product, gathered from the
+// strided arrays into contiguous ones first. Odd edges are padded with zeros.
+class FrequencyProduct {
+ public:
+  FrequencyProduct(std::size_t groups, std::size_t blocks, std::size_t slots)
+      : groups_(groups), blocks_(blocks), slots_(slots), stride_(2 * slots),
+        multipliers_((groups + 1) / 2 * 2 * blocks), columns_(blocks * stride_) {}
+
+  void gather(const u64* multipliers, std::size_t multiplier_stride, const u64* ciphertexts,
+              std::size_t side_stride) {
+    for (std::size_t i = 0; i < groups_ * blocks_; ++i) {
+      multipliers_[i] = multipliers[i * multiplier_stride];
+    }
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      for (std::size_t side = 0; side < 2; ++side) {
+        std::copy_n(ciphertexts + (2 * b + side) * side_stride, slots_,
+                    columns_.data() + b * stride_ + side * slots_);
+      }
     }
   }
-}
+
+  // 2 slots is even, so columns come in pairs; a pair never straddles rows of `out` wrongly because
+  // each column finds its own side.
+  void multiply(const Modulus& modulus, u64* out, std::size_t side_stride) const {
+    u128 sums[4];
+    for (std::size_t column = 0; column < stride_; column += 2) {
+      for (std::size_t g = 0; g < groups_; g += 2) {
+        const u64* first = multipliers_.data() + g * blocks_;
+        product_2x2(sums, first, first + blocks_, columns_.data() + column, stride_, blocks_);
+        for (std::size_t k = 0; k < 4; ++k) {
+          const std::size_t row = g + k / 2, place = column + k % 2;
+          if (row < groups_) {
+            out[(2 * row + place / slots_) * side_stride + place % slots_] =
+                modulus.reduce_wide(sums[k]);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  std::size_t groups_, blocks_, slots_, stride_;
+  std::vector<u64> multipliers_, columns_;
+};
 
 }  // namespace
 
@@ -219,26 +283,14 @@ void Tables::subring_product(u64* out, const u64* multipliers, const u64* cipher
                              std::size_t length, std::size_t threads) const {
   const std::size_t slots = length / column_length;
   const std::size_t rows = primes() * column_length;  // one (prime, frequency) each
-  parallel_for(rows, threads, [&](std::size_t row) {
-    const std::size_t prime = row / column_length;
-    const std::size_t frequency = row % column_length;
-    const Modulus& modulus = tables_[prime].modulus;
-    // Products are below 2^100, so 2^28 of them fit; the caller checks the number of blocks.
-    u128 sums[kGroups][kColumns];
-    for (std::size_t side = 0; side < 2; ++side) {
-      for (std::size_t start = 0; start < slots; start += kColumns) {
-        const std::size_t columns = std::min(kColumns, slots - start);
-        const std::size_t place = (side * primes() + prime) * length + frequency * slots + start;
-        for (std::size_t g = 0; g < groups; g += kGroups) {
-          const std::size_t used = std::min(kGroups, groups - g);
-          product_tile(sums, multipliers + g * blocks * rows + row, blocks * rows, rows,
-                       ciphertexts + place, 2 * primes() * length, used, blocks, columns);
-          for (std::size_t k = 0; k < used; ++k) {
-            u64* target = out + (g + k) * 2 * primes() * length + place;
-            for (std::size_t i = 0; i < columns; ++i) target[i] = modulus.reduce_wide(sums[k][i]);
-          }
-        }
-      }
+  const std::size_t parts = std::min(rows, 8 * threads);
+  parallel_for(parts, threads, [&](std::size_t part) {
+    FrequencyProduct product(groups, blocks, slots);
+    for (std::size_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
+      // Products are below 2^100, so 2^28 of them fit; the caller checks the number of blocks.
+      const std::size_t place = row / column_length * length + row % column_length * slots;
+      product.gather(multipliers + row, rows, ciphertexts + place, primes() * length);
+      product.multiply(tables_[row / column_length].modulus, out + place, primes() * length);
     }
   });
 }
