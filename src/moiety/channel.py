@@ -147,4 +147,6 @@ def memory_pair() -> tuple[MemoryChannel, MemoryChannel]:
 
 
 def _ended() -> PeerUnreachableError:
-    return PeerUnreachableError("the connection to the peer has ended", hint="see the peer's output, then start the run again")
+    return PeerUnreachableError(
+        "the connection to the peer has ended", hint="see the peer's output, then start the run again"
+    )

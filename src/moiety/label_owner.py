@@ -230,9 +230,7 @@ def open_run(
     source = randomness or SystemRandomness()
     table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
     target = table.column(settings.table.target)
-    Target.fit(
-        target, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
-    )
+    Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows))
     terms = propose(settings, table, purpose="train", randomness=source)
     session, contract = agree(settings, terms, channel=channel)
     try:

@@ -55,10 +55,12 @@ class ProgressBar:
             received=received / MEGABYTE,
         )
 
-    def epoch(self, *, epoch: int, metrics: dict[str, float]) -> None:
-        """Print the validation metrics of an epoch."""
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        """Print the mean loss and the validation metrics of an epoch."""
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self._console.print(f"epoch {epoch + 1}: validation {shown or 'none'}")
+        self._console.print(
+            f"epoch {epoch + 1}: loss {loss:.4f}" + (f", validation {shown}" if shown else "")
+        )
 
     def __enter__(self) -> Self:
         self._progress.start()

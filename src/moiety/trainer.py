@@ -39,8 +39,8 @@ class Observer(Protocol):
         """A step over `rows` is done; bytes since the start of the session."""
         ...
 
-    def epoch(self, *, epoch: int, metrics: dict[str, float]) -> None:
-        """An epoch is done, with its validation metrics."""
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        """An epoch is done, with its mean training loss and its validation metrics."""
         ...
 
 
@@ -53,7 +53,7 @@ class Silence:
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
         """Ignore."""
 
-    def epoch(self, *, epoch: int, metrics: dict[str, float]) -> None:
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
         """Ignore."""
 
 
@@ -123,18 +123,20 @@ def fit(
     optimizer = make_optimizer(settings, [*layer.parameters(), *top.parameters()])
     history = []
     for epoch in range(settings.train.epochs):
+        losses = []
         top.train()
         for batch in batches("train"):
             loss = criterion(_output(top(layer(batch.rows)), settings.task.kind), batch.target)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+            losses.append(float(loss.detach()))
             if observer is not None:
-                observer.step(epoch, batch, float(loss))
+                observer.step(epoch, batch, losses[-1])
         metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind)
         history.append(metrics)
         if observer is not None:
-            observer.epoch(epoch, metrics)
+            observer.epoch(epoch, float(np.mean(losses)), metrics)
     return history
 
 
@@ -193,8 +195,8 @@ class _Watcher:
             received=self._run.session.bytes_received,
         )
 
-    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        self._observer.epoch(epoch=epoch, metrics=metrics)
+    def epoch(self, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        self._observer.epoch(epoch=epoch, loss=loss, metrics=metrics)
 
 
 def _output(output: Tensor, kind: str) -> Tensor:

@@ -20,7 +20,15 @@ from moiety.config.sections import (
 )
 from moiety.errors import ConfigError
 
-__all__ = ["AnyRun", "DataOwnerRun", "LabelOwnerRun", "Peer", "load_data_owner_run", "load_label_owner_run", "load_run"]
+__all__ = [
+    "AnyRun",
+    "DataOwnerRun",
+    "LabelOwnerRun",
+    "Peer",
+    "load_data_owner_run",
+    "load_label_owner_run",
+    "load_run",
+]
 
 RUN_VERSION: Final = 1
 """Version of the shape of run files."""

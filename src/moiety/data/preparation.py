@@ -1,8 +1,8 @@
 """Preparation: from the columns of a table to the inputs of a network.
 
-Fitted on training rows only, saved as JSON, and applied to any table with the same columns. It decides
-no split and clips nothing; the range of activations is the ring's matter. Imported by the data owner's
-loop and the demo.
+Fitted on training rows only, saved as JSON, and applied to any table with the same columns. It
+decides no split and clips nothing; the range of activations is the ring's matter. Imported by
+target, the data owner's loop and the demo.
 
 Shapes: N rows, D inputs.
 """
@@ -51,7 +51,7 @@ class PreparedColumn(BaseModel):
     def values(self, table: Table) -> Column:
         """Take the column out of a table, complete and of the kind it was fitted on."""
         values_N = complete_column(table, self.name)
-        if _is_text(values_N) != self.text:
+        if is_text(values_N) != self.text:
             kinds = ("text", "numbers") if self.text else ("numbers", "text")
             raise DataError(
                 f"column {self.name!r} held {kinds[0]} when fitted and holds {kinds[1]} in "
@@ -197,12 +197,13 @@ def complete_column(table: Table, name: str) -> Column:
 
 def count_unusable(values_N: Column) -> int:
     """Count missing and infinite values."""
-    if _is_text(values_N):
+    if is_text(values_N):
         return sum(value is None for value in values_N)
     return int(np.count_nonzero(~np.isfinite(values_N.astype(np.float64))))
 
 
-def _is_text(values_N: Column) -> bool:
+def is_text(values_N: Column) -> bool:
+    """Tell text from numbers."""
     return values_N.dtype == np.object_
 
 
@@ -229,7 +230,7 @@ def _check_request(features: Sequence[str], rules: Mapping[str, str]) -> None:
 
 def _fit_column(table: Table, name: str, rules: Mapping[str, str], rows: NDArray[np.int64]) -> PreparedColumn:
     values_N = complete_column(table, name)
-    text = _is_text(values_N)
+    text = is_text(values_N)
     rule = _rule_of(name, rules, text=text)
     if text and rule != "one-hot":
         raise DataError(

@@ -161,7 +161,7 @@ def fit_rule(rule: RuleName, values_N: Column, *, column: str) -> Fitted:
 
     Args:
         rule: one of RULE_NAMES.
-        values_N: the values, without missing or infinite ones; numbers, unless the rule is "one-hot".
+        values_N: the values, none missing or infinite; numbers, unless the rule is "one-hot".
         column: for messages.
 
     Returns:

@@ -1,7 +1,7 @@
 """The target column: what the top model is trained to predict, as numbers.
 
-Classes become indices, a regression target is standardised by the training rows. Messages give counts,
-never values. Imported by the label owner's loops and the demo.
+Classes become indices, a regression target is standardised by the training rows. Messages give
+counts, never values. Imported by the label owner's loops and the demo.
 
 Shapes: N rows.
 """
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from moiety.data.preparation import count_unusable
+from moiety.data.preparation import count_unusable, is_text
 from moiety.data.table import Column
 from moiety.errors import CheckpointCorruptError, DataError, ParameterError
 
@@ -65,7 +65,7 @@ class Target(BaseModel):
         Args:
             values_N: the target column.
             name: its name, for messages.
-            kind: the task; of the two classes of "binary" the larger, or alphabetically later, is 1.
+            kind: the task; of "binary" the larger, or alphabetically later, class is 1.
             rows: indices of the training rows.
 
         Returns:
@@ -83,13 +83,13 @@ class Target(BaseModel):
             needs = "exactly 2" if kind == "binary" else f"2 to {MAX_CLASSES}"
             raise DataError(
                 f"target {name!r} has {len(distinct)} distinct values; a {kind} task needs {needs}",
-                hint=_other_kind(len(distinct), text=_is_text(values_N)),
+                hint=_other_kind(len(distinct), text=is_text(values_N)),
             )
         return cls(name=name, kind=kind, classes=tuple(distinct))
 
     @classmethod
     def _fit_regression(cls, values_N: Column, name: str, distinct: int, rows: NDArray[np.int64]) -> Self:
-        if _is_text(values_N):
+        if is_text(values_N):
             raise DataError(
                 f"target {name!r} holds text with {distinct} distinct values; "
                 "a regression task needs numbers",
@@ -132,13 +132,13 @@ class Target(BaseModel):
         unknown = int(np.count_nonzero(found < 0))
         if unknown:
             raise DataError(
-                f"target {self.name!r} has {unknown} rows of a class that was not there in training",
+                f"target {self.name!r} has {unknown} rows of a class not there when fitted",
                 hint="remove these rows, or train again with a table that has all classes",
             )
         return found.astype(np.float32) if self.kind == "binary" else found
 
     def _standardise(self, values_N: Column) -> NDArray[np.float32]:
-        if _is_text(values_N):
+        if is_text(values_N):
             raise DataError(
                 f"target {self.name!r} holds text where it held numbers in training",
                 hint="write the column in both tables in the same way",
@@ -213,7 +213,3 @@ def _require_complete(values_N: Column, name: str) -> None:
             f"target {name!r} has {bad} missing or infinite values in {len(values_N)} rows",
             hint="fill them in, or remove these rows",
         )
-
-
-def _is_text(values_N: Column) -> bool:
-    return values_N.dtype == np.object_

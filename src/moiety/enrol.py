@@ -1,0 +1,114 @@
+"""Setting a party up: `moiety init` and `moiety trust`."""
+
+from pathlib import Path
+from typing import Final
+
+from moiety.config import load_run
+from moiety.errors import ConfigError
+from moiety.identity import CERTIFICATE_FILE, create_identity, fingerprint, load_pinned, same_certificate
+
+RUN_FILE: Final = "run.toml"
+
+_COMMON: Final = """\
+version = 1
+role = "{role}"
+run = "{run}"                        # the same on both sides
+own = {{ key = "own.key", certificate = "own.crt" }}
+
+[[peer]]
+name = "peer"
+certificate = "peer.crt"             # moiety trust run.toml CERTIFICATE puts it here
+{connection}
+
+"""
+_LABEL_OWNER: Final = (
+    _COMMON
+    + """\
+[table]
+source = "labels.parquet"            # or .csv; the rows in the peer's order
+target = "target"
+# id = ["customer_id"]               # compared with the peer's, in order
+
+[task]
+kind = "binary"                      # or multiclass, regression
+
+[split]
+validation = 0.1
+test = 0.2
+
+[model]
+units = 32                           # of the interactive layer; fewer than the peer's columns
+hidden = [32]                        # behind it; or top = "module:factory"
+
+[train]
+epochs = 10
+batch = 1024
+learning_rate = 0.01
+optimizer = "adam"                   # of the local network
+"""
+)
+_DATA_OWNER: Final = (
+    _COMMON
+    + """\
+[table]
+source = "features.parquet"          # or .csv
+features = "all"                     # or a list of columns
+# id = ["customer_id"]               # compared with the peer's, in order
+
+[prepare]                            # by column: standard, log, quantile, one-hot, none
+# income = "log"
+
+[policy]                             # totals for this peer on this table, over all runs
+released_z_per_row = 640             # values of z for any one row: units x passes
+predictions = 100000                 # rows scored
+smallest_batch = 256
+"""
+)
+_TEMPLATES: Final = {"label-owner": _LABEL_OWNER, "data-owner": _DATA_OWNER}
+_CONNECTIONS: Final = {
+    "label-owner": 'listen = "0.0.0.0:7443"              # exactly one side listens, the other dials',
+    "data-owner": 'dial = "bank.example:7443"           # exactly one side listens, the other dials',
+}
+
+
+def initialise(folder: Path, *, role: str, name: str, run: str) -> str:
+    """Write key, certificate and a run file to fill in; return the certificate's fingerprint.
+
+    Raises:
+        ConfigError: no such role, or the folder holds a run file or a key already.
+    """
+    if role not in _TEMPLATES:
+        raise ConfigError(f"there is no role {role!r}", hint=f"one of {', '.join(_TEMPLATES)}")
+    run_file = folder / RUN_FILE
+    if run_file.exists():
+        raise ConfigError(f"{run_file} exists", hint="name another folder")
+    printed = create_identity(folder, name)
+    text = _TEMPLATES[role].format(role=role, run=run, connection=_CONNECTIONS[role])
+    run_file.write_text(text, encoding="utf-8")
+    load_run(run_file)
+    return printed
+
+
+def trust(run_file: Path, certificate: Path) -> str:
+    """Pin the peer's certificate where the run file expects it; return its fingerprint.
+
+    Raises:
+        ConfigError: it is this party's own certificate, or another one is pinned already.
+        PeerIdentityError: not a certificate, or not valid today.
+    """
+    settings = load_run(run_file)
+    pem = load_pinned(certificate)
+    own = settings.own.certificate
+    if own.exists() and same_certificate(own.read_bytes(), pem):
+        raise ConfigError(
+            f"{certificate} is this party's own certificate",
+            hint=f"ask the peer for its {CERTIFICATE_FILE}",
+        )
+    target = settings.peer[0].certificate
+    if target.exists() and not same_certificate(target.read_bytes(), pem):
+        raise ConfigError(
+            f"{target} pins another certificate",
+            hint="remove it if the peer really has a new one",
+        )
+    target.write_bytes(pem)
+    return fingerprint(pem)

@@ -1,0 +1,211 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from moiety.data.table import Table, read_table
+from moiety.errors import ConfigError, DataError
+
+
+def write_csv(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def write_parquet(folder: Path, name: str = "t.parquet", **columns: Any) -> Path:
+    path = folder / name
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def csv_table(folder: Path, text: str, name: str = "t.csv") -> Table:
+    return read_table(write_csv(folder, text, name), columns=None)
+
+
+def test_read_csv_gives_numbers_and_text(tmp_path: Path) -> None:
+    table = csv_table(tmp_path, "a,b,c,d\n1,0.5,x,true\n2,-1.5,y,false\n")
+    assert (table.rows, table.names) == (2, ("a", "b", "c", "d"))
+    assert table.column("a").dtype == np.float64
+    np.testing.assert_array_equal(table.column("b"), [0.5, -1.5])
+    assert table.column("c").tolist() == ["x", "y"]
+    np.testing.assert_array_equal(table.column("d"), [1.0, 0.0])
+
+
+def test_read_parquet_decodes_every_supported_type(tmp_path: Path) -> None:
+    path = write_parquet(
+        tmp_path,
+        small=pa.array([1, 2], pa.int8()),
+        large=pa.array([2**60, 1], pa.int64()),
+        flag=pa.array([True, None]),
+        money=pa.array([None, 2], pa.decimal128(9, 2)),
+        word=pa.array(["x", None], pa.large_string()),
+        code=pa.array(["u", "v"]).dictionary_encode(),
+    )
+    table = read_table(path, columns=None)
+    np.testing.assert_array_equal(table.column("small"), [1, 2])
+    np.testing.assert_array_equal(table.column("large"), [2.0**60, 1])
+    np.testing.assert_array_equal(table.column("flag"), [1, np.nan])
+    np.testing.assert_array_equal(table.column("money"), [np.nan, 2])
+    assert table.column("word").tolist() == ["x", None]
+    assert table.column("code").tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_read_wanted_columns_in_their_order_once(tmp_path: Path, suffix: str) -> None:
+    path = (
+        write_csv(tmp_path, "a,b,c\n1,2,3\n")
+        if suffix == "csv"
+        else write_parquet(tmp_path, a=[1], b=[2], c=[3])
+    )
+    assert read_table(path, columns=["c", "a", "c"]).names == ("c", "a")
+
+
+def test_read_csv_column_that_turns_into_text_late(tmp_path: Path) -> None:
+    lines = [str(number) for number in range(300_000)]  # more than one block of pyarrow's reader
+    table = csv_table(tmp_path, "id\n" + "\n".join(lines) + "\nA7\n")
+    assert table.column("id")[[0, -1]].tolist() == ["0", "A7"]
+
+
+def test_read_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file") as caught:
+        read_table(tmp_path / "none.csv", columns=None)
+    assert "[table]" in caught.value.hint
+
+
+def test_read_other_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"neither a \.csv nor a \.parquet"):
+        read_table(write_csv(tmp_path, "a\n1\n", "t.xlsx"), columns=None)
+
+
+def test_read_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    path = write_csv(tmp_path, "a\n1\n")
+    monkeypatch.setattr("pyarrow.csv.read_csv", refuse)  # root may read every file
+    with pytest.raises(ConfigError, match="may not be read"):
+        read_table(path, columns=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b""),
+        ("t.csv", b"a,b\n1,2\n4711\n"),
+        ("t.csv", "a,\xe9\n1,2\n".encode("latin1")),
+        ("t.parquet", b"PAR1 and nothing more"),
+        ("t.parquet", b""),
+    ],
+)
+def test_read_damaged_file_is_refused_without_values(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(DataError, match="cannot be read as") as caught:
+        read_table(write_csv(tmp_path, content, name), columns=None)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert "4711" not in str(caught.value) + caught.value.hint
+
+
+def test_read_no_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no rows"):
+        csv_table(tmp_path, "a,b\n")
+    with pytest.raises(DataError, match="has no rows"):
+        read_table(write_parquet(tmp_path, a=pa.array([], pa.int8())), columns=None)
+
+
+def test_read_missing_column_suggests_the_closest(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "income,age\n1,2\n")
+    with pytest.raises(DataError, match="no column 'incone'") as caught:
+        read_table(path, columns=["incone"])
+    assert caught.value.hint == "did you mean 'income'?"
+
+
+def test_read_missing_column_lists_what_there_is(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, **{f"c{number}": [1] for number in range(30)})
+    with pytest.raises(DataError, match="no column 'zzzzz'") as caught:
+        read_table(path, columns=["zzzzz"])
+    assert caught.value.hint.endswith("c18, c19, ...")
+
+
+def test_read_duplicated_column_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="more than one column 'a'"):
+        csv_table(tmp_path, "a,b,a\n1,2,3\n")
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.Table.from_arrays([pa.array([1])] * 2, names=["a", "a"]), path)
+    with pytest.raises(DataError, match="more than one column 'a'"):
+        read_table(path, columns=None)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_read_other_separator_is_refused(tmp_path: Path, separator: str) -> None:
+    with pytest.raises(DataError, match="contains a separator") as caught:
+        csv_table(tmp_path, f"a{separator}b\n1{separator}2\n")
+    assert "commas" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values", [pa.array([[1]]), pa.array([{"x": 1}]), pa.array([b"x"]), pa.array([0], pa.date32())]
+)
+def test_read_unsupported_type_is_refused_only_if_wanted(tmp_path: Path, values: Any) -> None:
+    path = write_parquet(tmp_path, good=[1], bad=values)
+    assert read_table(path, columns=["good"]).names == ("good",)
+    with pytest.raises(DataError, match="column 'bad' of t.parquet has the type"):
+        read_table(path, columns=None)
+
+
+def test_csv_column_without_values_is_missing_everywhere(tmp_path: Path) -> None:
+    assert np.isnan(csv_table(tmp_path, "a,b\n,1\n,2\n").column("a").astype(float)).all()
+
+
+def test_column_that_was_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'b'"):
+        csv_table(tmp_path, "a\n1\n").column("b")
+
+
+def test_table_repr_shows_no_values(tmp_path: Path) -> None:
+    assert "4711" not in repr(csv_table(tmp_path, "a\n4711\n"))
+
+
+def test_id_digest_does_not_depend_on_file_format_or_type(tmp_path: Path) -> None:
+    numbers = csv_table(tmp_path, "id,x\n7,1\n12,2\n")
+    small = read_table(write_parquet(tmp_path, key=pa.array([7, 12], pa.uint8())), columns=None)
+    text = read_table(write_parquet(tmp_path, "s.parquet", key=["7", "12"]), columns=None)
+    assert len(numbers.id_digest(["id"])) == 32
+    assert numbers.id_digest(["id"]) == small.id_digest(["key"]) == text.id_digest(["key"])
+
+
+@pytest.mark.parametrize(
+    "other", ["a,b\n12,7\n3,4\n", "a,b\n7,12\n3,5\n", "a,b\n71,2\n3,4\n", "a,b\n7,12\n3,4\n5,6\n"]
+)
+def test_id_digest_tells_other_ids_apart(tmp_path: Path, other: str) -> None:
+    table = csv_table(tmp_path, "a,b\n7,12\n3,4\n")
+    assert table.id_digest(["a", "b"]) != csv_table(tmp_path, other, "o.csv").id_digest(["a", "b"])
+
+
+def test_id_digest_tells_moved_boundaries_and_order_apart(tmp_path: Path) -> None:
+    whole = csv_table(tmp_path, "a\n1\n23\n")
+    moved = csv_table(tmp_path, "a\n12\n3\n")
+    turned = csv_table(tmp_path, "a\n23\n1\n")
+    assert len({table.id_digest(["a"]) for table in (whole, moved, turned)}) == 3
+
+
+def test_id_digest_without_columns_is_the_number_of_rows(tmp_path: Path) -> None:
+    two, also_two = csv_table(tmp_path, "a\n1\n2\n"), csv_table(tmp_path, "b\n3\n4\n")
+    assert two.id_digest([]) == also_two.id_digest([])
+    assert two.id_digest([]) != csv_table(tmp_path, "a\n1\n").id_digest([])
+
+
+def test_id_digest_is_the_documented_one(tmp_path: Path) -> None:
+    digest = csv_table(tmp_path, "a\n1\n23\n").id_digest(["a"])
+    assert digest.hex() == "0e9d6235950ed2dc400cd4d839f105250d334248933b28939d1505d236fe804a"
+
+
+def test_id_digest_of_missing_or_fractional_ids_is_refused(tmp_path: Path) -> None:
+    table = csv_table(tmp_path, "a,b\n1,0.5\n,1.5\n2,2.5\n")
+    with pytest.raises(DataError, match="id column 'a' of t.csv is missing in 1 rows"):
+        table.id_digest(["a"])
+    with pytest.raises(DataError, match="id column 'b' of t.csv has the type double"):
+        table.id_digest(["b"])
