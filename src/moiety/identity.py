@@ -53,8 +53,8 @@ def create_identity(folder: Path, name: str) -> str:
         serialization.NoEncryption(),
     )
     descriptor = os.open(folder / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key_pem)
+    with os.fdopen(descriptor, "wb") as key_file:
+        key_file.write(key_pem)
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     (folder / CERTIFICATE_FILE).write_bytes(pem)
     return fingerprint(pem)

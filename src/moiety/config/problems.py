@@ -75,7 +75,7 @@ def _key(location: tuple[int | str, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def shown(value: object) -> str:
+def shown(value: object) -> str:  # noqa: PLR0911 - one line for each kind of value
     """Name what was found: numbers and short words; of anything else only what it is."""
     match value:
         case bool():

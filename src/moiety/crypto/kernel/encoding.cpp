@@ -2,30 +2,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <type_traits>
 
 #include "parallel.hpp"
 
 namespace moiety {
 namespace {
 
-// Little-endian words of `width` bytes. All but the last are moved as eight bytes, of which the next word
-// overwrites what is too much.
-void store(unsigned char* out, u64 value, std::size_t width) {
-  for (std::size_t byte = 0; byte < width; ++byte) {
-    out[byte] = static_cast<unsigned char>(value >> (8 * byte));
-  }
-}
-
-u64 load(const unsigned char* bytes, std::size_t width) {
-  u64 value = 0;
-  for (std::size_t byte = 0; byte < width; ++byte) value |= static_cast<u64>(bytes[byte]) << (8 * byte);
-  return value;
-}
-
 // A signed 64-bit integer modulo p, without a branch: |v| reduced, then negated where v < 0.
 u64 residue(i64 value, const Modulus& modulus) {
   const u64 sign = u64{0} - (static_cast<u64>(value) >> 63);
-  const u64 magnitude = (static_cast<u64>(value) ^ sign) - sign;
+  const u64 magnitude = (static_cast<u64>(value) ^ sign) - sign;  // at most 2^63
   const u64 reduced = modulus.reduce(magnitude);
   return reduce_once((reduced & ~sign) + ((modulus.p - reduced) & sign), modulus.p);
 }
@@ -46,7 +33,7 @@ struct Fixed {
     integer += top + static_cast<u64>(sum >> 64);
   }
 
-  void add_multiple(u64 y, const u64 (&limbs)[3]) {
+  void add_multiple(u64 y, const Limbs& limbs) {
     const u128 first = static_cast<u128>(y) * limbs[0];
     const u128 second = static_cast<u128>(y) * limbs[1] + static_cast<u64>(first >> 64);
     add(static_cast<u64>(first), static_cast<u64>(second),
@@ -54,110 +41,154 @@ struct Fixed {
   }
 };
 
+// Calls body with the width as a compile-time constant, which turns byte loops into single moves.
+// A prime of 21 to 50 bits takes 3 to 7 bytes.
+template <typename Body>
+void with_width(std::size_t width, const Body& body) {
+  switch (width) {
+    case 3: return body(std::integral_constant<std::size_t, 3>{});
+    case 4: return body(std::integral_constant<std::size_t, 4>{});
+    case 5: return body(std::integral_constant<std::size_t, 5>{});
+    case 6: return body(std::integral_constant<std::size_t, 6>{});
+    default: return body(std::integral_constant<std::size_t, 7>{});
+  }
+}
+
+// Rows are functions of their own, with arguments by value: a store of 64-bit words could otherwise
+// change what a reference leads to, and the compiler would load it again each time.
+void lift_row(u64* out, const i64* values, std::size_t length, Modulus modulus) {
+  for (std::size_t i = 0; i < length; ++i) out[i] = residue(values[i], modulus);
+}
+
+// Values of at most 2^20 in magnitude, which is below every prime: a negative one needs one p.
+void add_small_row(u64* sum, const i64* values, std::size_t length, u64 p) {
+  for (std::size_t i = 0; i < length; ++i) {
+    const u64 value = static_cast<u64>(values[i]);
+    const u64 lifted = value + (p & (u64{0} - (value >> 63)));
+    sum[i] = reduce_once(sum[i] + lifted, p);
+  }
+}
+
+// With u = m q mod 2^64 and s = u >> 63, round(m q / 2^64) is (m q - u + 2^64 s) / 2^64, and m q is 0
+// modulo p: what is left is s - u 2^-64.
+void encode_row(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
+                Modulus modulus) {
+  for (std::size_t i = 0; i < length; ++i) {
+    const u64 u = messages[i] * modulus_low;
+    const u64 negated = modulus.p - modulus.multiply(u, modulus.inverse64);  // in [1, p]
+    out[i] = reduce_once(negated + (u >> 63), modulus.p);
+  }
+}
+
+// Coefficients that are rounded together: each residue row is read in order.
+constexpr std::size_t kRounded = 64;
+
+// `used` coefficients of one polynomial, whose residue rows are `stride` words apart. With
+// y = x (q / p)^-1 mod p, the sum of y 2^64 / p over the primes is x 2^64 / q modulo 2^64.
+void round_tile(u64* out, const u64* residues, std::size_t used, std::size_t stride,
+                const Tables& tables) {
+  Fixed sums[kRounded];
+  for (std::size_t prime = 0; prime < tables.primes(); ++prime) {
+    const PrimeTable& table = tables.table(prime);
+    const Modulus modulus = table.modulus;
+    const Factor inverse = table.crt_inverse;
+    const Limbs limbs = table.fraction;
+    const u64* row = residues + prime * stride;
+    for (std::size_t i = 0; i < used; ++i) {
+      sums[i].add_multiple(modulus.multiply(row[i], inverse), limbs);
+    }
+  }
+  for (std::size_t i = 0; i < used; ++i) out[i] = sums[i].integer + (sums[i].fraction_high >> 63);
+}
+
+template <std::size_t kWidth>
+void pack_range(unsigned char* out, const u64* values, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const u64 value = values[i];
+    for (std::size_t byte = 0; byte < kWidth; ++byte) {
+      out[i * kWidth + byte] = static_cast<unsigned char>(value >> (8 * byte));
+    }
+  }
+}
+
+template <std::size_t kWidth>
+bool unpack_row(u64* out, const unsigned char* bytes, std::size_t length, u64 p) {
+  u64 in_range = 1;
+  for (std::size_t i = 0; i < length; ++i) {
+    u64 value = 0;
+    for (std::size_t byte = 0; byte < kWidth; ++byte) {
+      value |= static_cast<u64>(bytes[i * kWidth + byte]) << (8 * byte);
+    }
+    in_range &= (value - p) >> 63;
+    out[i] = value;
+  }
+  return in_range != 0;
+}
+
 }  // namespace
 
 void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
           std::size_t threads) {
-  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
-    const Modulus& modulus = tables.table(row % tables.primes()).modulus;
-    const i64* source = values + (row / tables.primes()) * length;
-    for (std::size_t i = 0; i < length; ++i) out[row * length + i] = residue(source[i], modulus);
+  const std::size_t primes = tables.primes();
+  parallel_for(count * primes, threads, [&](std::size_t row) {
+    const Modulus& modulus = tables.table(row % primes).modulus;
+    lift_row(out + row * length, values + row / primes * length, length, modulus);
   });
 }
 
 void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t count,
                std::size_t length, std::size_t threads) {
-  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
-    const u64 p = tables.table(row % tables.primes()).modulus.p;
-    const i64* source = values + (row / tables.primes()) * length;
-    for (std::size_t i = 0; i < length; ++i) {
-      const u64 value = static_cast<u64>(source[i]);
-      const u64 lifted = value + (p & (u64{0} - (value >> 63)));  // in [0, p) for |v| < p
-      sum[row * length + i] = reduce_once(sum[row * length + i] + lifted, p);
-    }
+  const std::size_t primes = tables.primes();
+  parallel_for(count * primes, threads, [&](std::size_t row) {
+    const u64 p = tables.table(row % primes).modulus.p;
+    add_small_row(sum + row * length, values + row / primes * length, length, p);
   });
 }
 
-// m q is 0 modulo p, so (m q - centred) / 2^64 is -centred 2^-64, with centred = m q in [-2^63, 2^63).
 void encode(u64* out, const u64* messages, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t threads) {
-  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
-    const Modulus& modulus = tables.table(row % tables.primes()).modulus;
-    const u64* source = messages + (row / tables.primes()) * length;
-    for (std::size_t i = 0; i < length; ++i) {
-      // centred = u - 2^64 sign, so -centred 2^-64 is sign - u 2^-64.
-      const u64 u = source[i] * tables.modulus_low();
-      const u64 negated = modulus.p - modulus.multiply(u, modulus.inverse64);  // in [1, p]
-      out[row * length + i] = reduce_once(negated + (u >> 63), modulus.p);
-    }
+  const std::size_t primes = tables.primes();
+  parallel_for(count * primes, threads, [&](std::size_t row) {
+    const Modulus& modulus = tables.table(row % primes).modulus;
+    encode_row(out + row * length, messages + row / primes * length, length, tables.modulus_low(),
+               modulus);
   });
 }
 
 void round_to_share(u64* out, const u64* residues, const Tables& tables, std::size_t count,
                     std::size_t length, std::size_t threads) {
-  const std::size_t primes = tables.primes();
-  parallel_for(count, threads, [&](std::size_t polynomial) {
-    for (std::size_t i = 0; i < length; ++i) {
-      Fixed sum;
-      for (std::size_t prime = 0; prime < primes; ++prime) {
-        const PrimeTable& table = tables.table(prime);
-        const u64 x = residues[(polynomial * primes + prime) * length + i];
-        sum.add_multiple(table.modulus.multiply(x, table.crt_inverse), table.fraction);
-      }
-      out[polynomial * length + i] = sum.integer + (sum.fraction_high >> 63);
-    }
+  const std::size_t tiles = (length + kRounded - 1) / kRounded;
+  parallel_for(count * tiles, threads, [&](std::size_t task) {
+    const std::size_t polynomial = task / tiles;
+    const std::size_t begin = task % tiles * kRounded;
+    round_tile(out + polynomial * length + begin,
+               residues + polynomial * tables.primes() * length + begin,
+               std::min(kRounded, length - begin), length, tables);
   });
 }
 
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads) {
-  parallel_for(threads, threads, [&](std::size_t part) {
-    const std::size_t end = count * (part + 1) / threads;
-    std::size_t i = count * part / threads;
-    // Eight bytes may only be written where the eight lie within this part.
-    for (; (i + 2) <= end && (end - i) * width >= 8; ++i) store(out + i * width, values[i], 8);
-    for (; i < end; ++i) store(out + i * width, values[i], width);
+  with_width(width, [&](auto constant) {
+    constexpr std::size_t kWidth = decltype(constant)::value;
+    parallel_ranges(count, threads, [&](std::size_t begin, std::size_t end) {
+      pack_range<kWidth>(out + begin * kWidth, values + begin, end - begin);
+    });
   });
 }
 
 bool unpack(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t width, std::size_t threads) {
   std::atomic<bool> in_range{true};
-  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
-    const u64 p = tables.table(row % tables.primes()).modulus.p;
-    const u64 mask = ~u64{0} >> (64 - 8 * width);
-    const std::size_t end = (row + 1) * length;
-    std::size_t i = row * length;
-    bool good = true;
-    for (; (end - i) * width >= 8; ++i) {
-      out[i] = load(bytes + i * width, 8) & mask;
-      good &= out[i] < p;
-    }
-    for (; i < end; ++i) {
-      out[i] = load(bytes + i * width, width);
-      good &= out[i] < p;
-    }
-    if (!good) in_range = false;
+  with_width(width, [&](auto constant) {
+    constexpr std::size_t kWidth = decltype(constant)::value;
+    parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
+      const u64 p = tables.table(row % tables.primes()).modulus.p;
+      const unsigned char* source = bytes + row * length * kWidth;
+      if (!unpack_row<kWidth>(out + row * length, source, length, p)) in_range = false;
+    });
   });
   return in_range;
 }
-
-template <typename T>
-void matmul(u64* out, const T* left, const u64* right, std::size_t n, std::size_t d, std::size_t k,
-            std::size_t threads) {
-  parallel_for(n, threads, [&](std::size_t row) {
-    u64* target = out + row * k;
-    std::fill_n(target, k, u64{0});
-    for (std::size_t j = 0; j < d; ++j) {
-      const u64 factor = static_cast<u64>(static_cast<i64>(left[row * d + j]));
-      for (std::size_t i = 0; i < k; ++i) target[i] += factor * right[j * k + i];
-    }
-  });
-}
-
-template void matmul<i64>(u64*, const i64*, const u64*, std::size_t, std::size_t, std::size_t,
-                          std::size_t);
-template void matmul<std::int16_t>(u64*, const std::int16_t*, const u64*, std::size_t, std::size_t,
-                                   std::size_t, std::size_t);
 
 }  // namespace moiety

@@ -9,7 +9,7 @@ namespace moiety {
 void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
           std::size_t threads);
 
-// sum += values modulo each prime, for |value| < 2^20.
+// sum += values modulo each prime, for |value| <= 2^20.
 void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t count,
                std::size_t length, std::size_t threads);
 
@@ -21,16 +21,12 @@ void encode(u64* out, const u64* messages, const Tables& tables, std::size_t cou
 void round_to_share(u64* out, const u64* residues, const Tables& tables, std::size_t count,
                     std::size_t length, std::size_t threads);
 
+// Residues below their primes to `width` little-endian bytes each.
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads);
 
 // Returns whether every residue is below its prime.
 bool unpack(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t width, std::size_t threads);
-
-// out (n, k) = left (n, d) right (d, k) modulo 2^64.
-template <typename T>
-void matmul(u64* out, const T* left, const u64* right, std::size_t n, std::size_t d, std::size_t k,
-            std::size_t threads);
 
 }  // namespace moiety

@@ -13,7 +13,8 @@ bool uniform(u64* out, const u64* words, const Tables& tables, std::size_t count
 bool ternary(i64* out, const unsigned char* bytes, std::size_t count, std::size_t given,
              std::size_t length, std::size_t threads);
 
-// Low bit the sign, 63 bits against the cumulative table: always every comparison.
+// Low bit the sign, 63 bits against the cumulative table (entries at most 2^63): always every
+// comparison.
 void gaussian(i64* out, const u64* words, const u64* thresholds, std::size_t count,
               std::size_t entries, std::size_t threads);
 

@@ -1,12 +1,15 @@
-// The negacyclic number-theoretic transform, and products in its domain.
+// The negacyclic number-theoretic transform and what is done point by point in its domain.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <vector>
 
 #include "modular.hpp"
 
 namespace moiety {
+
+using Limbs = std::array<u64, 3>;  // a 192-bit number, low limb first
 
 struct PrimeTable {
   Modulus modulus;
@@ -15,7 +18,7 @@ struct PrimeTable {
   std::vector<Factor> inverse;   // psi^-bitrev(j)
   std::vector<Factor> halves;    // 2^-k
   Factor crt_inverse;            // (q / p)^-1 mod p
-  u64 fraction[3] = {0, 0, 0};   // floor(2^192 / p), low limb first
+  Limbs fraction{};              // floor(2^192 / p)
 };
 
 // Tables for one degree and a list of primes. Polynomials: (count, primes, length), row-major.
@@ -33,15 +36,11 @@ class Tables {
                std::size_t threads) const;
   void inverse(u64* data, std::size_t count, std::size_t length, int first, int last,
                std::size_t threads) const;
+  // sum += left right, where right is one polynomial for all.
   void multiply_accumulate(u64* sum, const u64* left, const u64* right, std::size_t count,
                            std::size_t length, std::size_t threads) const;
   void add(u64* sum, const u64* other, std::size_t count, std::size_t length) const;
   void subtract(u64* sum, const u64* other, std::size_t count, std::size_t length) const;
-
-  // out[g,c,p,f l + i] = sum over b of multipliers[g,b,p,f] ciphertexts[b,c,p,f l + i].
-  void subring_product(u64* out, const u64* multipliers, const u64* ciphertexts, std::size_t groups,
-                       std::size_t blocks, std::size_t column_length, std::size_t length,
-                       std::size_t threads) const;
 
  private:
   std::size_t degree_;
