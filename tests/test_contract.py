@@ -39,9 +39,9 @@ def changed(terms: LabelOwnerTerms | DataOwnerTerms, **changes: object) -> bytes
     return json.dumps({**terms.model_dump(), **changes}).encode()
 
 
-@pytest.mark.parametrize("terms", [label_terms(), data_terms()])
-def test_terms_round_trip(terms: LabelOwnerTerms | DataOwnerTerms) -> None:
-    assert decode_terms(encode_terms(terms), type(terms)) == terms
+def test_terms_round_trip() -> None:
+    assert decode_terms(encode_terms(label_terms()), LabelOwnerTerms) == label_terms()
+    assert decode_terms(encode_terms(data_terms()), DataOwnerTerms) == data_terms()
 
 
 def test_terms_are_canonical() -> None:
@@ -240,8 +240,10 @@ def test_parameters_hold_both_products_and_grow_with_them() -> None:
     for rows in (1, 16):
         assert small.forward_plan(rows).spare_bits >= 40
         assert small.update_plan(rows).spare_bits >= 40
-    wide = contract_of(data=data_terms(in_features=FEATURES_LIMIT), production=True)
-    assert wide.parameters.modulus > small.parameters.modulus
+    rows = 2**21
+    long = contract_of(label=label_terms(batch=2**20, rows=rows), data=data_terms(rows=rows), production=True)
+    assert long.parameters.modulus > small.parameters.modulus
+    assert long.update_plan(2**20).spare_bits >= 40
 
 
 def test_plans_have_the_shapes_of_the_two_products() -> None:

@@ -102,11 +102,11 @@ def test_another_message_in_place_of_hello(kind: Kind) -> None:
         LabelOwnerHandshake(label_terms()).receive(block)
 
 
-@pytest.mark.parametrize("change", [{"step": 1}, {"index": 1, "count": 2}, {"count": 2}])
-def test_hello_out_of_place(change: dict[str, int]) -> None:
+@pytest.mark.parametrize(("step", "index", "count"), [(1, 0, 1), (0, 1, 2), (0, 0, 2)])
+def test_hello_out_of_place(step: int, index: int, count: int) -> None:
     block = LabelOwnerHandshake(label_terms()).hello()
     with pytest.raises(RemoteProtocolError, match="was due"):
-        DataOwnerHandshake().receive(replace(block, **change))
+        DataOwnerHandshake().receive(replace(block, step=step, index=index, count=count))
 
 
 def test_own_hello_reflected_is_refused() -> None:

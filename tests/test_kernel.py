@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -66,7 +65,7 @@ def _negacyclic(left: list[int], right: list[int], p: int) -> list[int]:
 def _crt(residues: Words, primes: tuple[int, ...]) -> int:
     q = math.prod(primes)
     parts = zip(residues.tolist(), primes, strict=True)
-    return sum(x * (q // p) * pow(q // p, -1, p) for x, p in parts) % q
+    return sum(int(x) * (q // p) * pow(q // p, -1, p) for x, p in parts) % q
 
 
 @pytest.mark.parametrize("primes", [PRIMES_47, PRIMES_40, PRIMES_50, (PRIME_21,)])
@@ -142,7 +141,9 @@ def test_inverse_undoes_every_range_of_levels(length: int) -> None:
 def test_transform_of_extreme_values_at_the_largest_degree(value: str) -> None:
     transform = Transform(16384, PRIMES_50)
     moduli = np.array(PRIMES_50, np.uint64).reshape(1, -1, 1)
-    given_CPL = np.zeros((1, 4, 16384), np.uint64) + (moduli - 1 if value == "largest" else 0)
+    given_CPL = np.zeros((1, 4, 16384), np.uint64)
+    if value == "largest":
+        given_CPL += moduli - np.uint64(1)
     result_CPL = given_CPL.copy()
     transform.forward(result_CPL)
     assert (result_CPL < moduli).all()
@@ -252,9 +253,7 @@ def test_pointwise_operations_at_all_corners(primes: tuple[int, ...]) -> None:
         ],
         np.uint64,
     )
-    x, y, z = (
-        np.ascontiguousarray(np.pad(corners[:, :, i], ((0, 0), (0, 5))))[None] for i in range(3)
-    )
+    x, y, z = (np.ascontiguousarray(np.pad(corners[:, :, i], ((0, 0), (0, 5))))[None] for i in range(3))
     moduli = np.array(primes, object).reshape(1, -1, 1)
     exact = [each.astype(object) for each in (x, y, z)]
     total, difference, product = x.copy(), x.copy(), x.copy()
@@ -274,6 +273,18 @@ def test_lift_gives_residues_of_signed_integers(values: list[int]) -> None:
         result_CPL = Transform(16, primes).lift(np.array([padded], np.int64))
         for i, p in enumerate(primes):
             assert result_CPL[0, i].tolist() == [v % p for v in padded]
+
+
+@given(st.lists(st.integers(-(2**20), 2**20), min_size=3, max_size=3))
+def test_add_small_adds_signed_values(values: list[int]) -> None:
+    padded = [0, 1, -1, 2**20, -(2**20), *values]
+    transform = Transform(8, (PRIME_21, *PRIMES_50))
+    before_CPL = _residues("small", transform, 1, 8)
+    after_CPL = before_CPL.copy()
+    transform.add_small(after_CPL, np.array([padded], np.int64))
+    for i, p in enumerate(transform.primes):
+        terms = zip(before_CPL[0, i].tolist(), padded, strict=True)
+        assert after_CPL[0, i].tolist() == [(x + v) % p for x, v in terms]
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=12, max_size=12))
@@ -301,9 +312,7 @@ def test_round_to_share_of_random_values_is_exact(primes: tuple[int, ...]) -> No
 
 @pytest.mark.parametrize("primes", [PRIMES_47, PRIMES_50, (*PRIMES_47, *PRIMES_50)])
 @pytest.mark.parametrize("distance_bits", [50, 60, 70])
-def test_round_to_share_close_to_a_half_is_exact(
-    primes: tuple[int, ...], distance_bits: int
-) -> None:
+def test_round_to_share_close_to_a_half_is_exact(primes: tuple[int, ...], distance_bits: int) -> None:
     q = math.prod(primes)
     step = q >> (64 + distance_bits)  # moves the scaled value by 2**-distance_bits
     assert step > 0
@@ -324,9 +333,7 @@ def test_round_to_share_inverts_encode() -> None:
     np.testing.assert_array_equal(shares_CL, messages_CL)
 
 
-@pytest.mark.parametrize(
-    ("primes", "width"), [(PRIMES_47, 6), (PRIMES_40, 5), ((PRIME_21, PRIMES_50[0]), 7)]
-)
+@pytest.mark.parametrize(("primes", "width"), [(PRIMES_47, 6), (PRIMES_40, 5), ((PRIME_21, PRIMES_50[0]), 7)])
 def test_pack_writes_little_endian_bytes(primes: tuple[int, ...], width: int) -> None:
     transform = Transform(64, primes)
     values_CPL = _residues("pack", transform, 3, 64)
@@ -339,9 +346,7 @@ def test_pack_writes_little_endian_bytes(primes: tuple[int, ...], width: int) ->
 
 @pytest.mark.parametrize("place", [(0, 0, 0), (0, 2, 63), (1, 1, 7)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_unpack_refuses_a_residue_not_below_its_prime(
-    place: tuple[int, int, int], threads: int
-) -> None:
+def test_unpack_refuses_a_residue_not_below_its_prime(place: tuple[int, int, int], threads: int) -> None:
     transform = Transform(64, PRIMES_47)
     packed = transform.pack(_residues("unpack", transform, 2, 64))
     p = PRIMES_47[place[1]]
@@ -423,6 +428,8 @@ def _heavy_calls(transform: Transform, threads: int) -> dict[str, NDArray[Any]]:
     transform.forward(forward, threads=threads)
     transform.inverse(inverse, threads=threads)
     transform.multiply_accumulate(product, y, z[0], threads=threads)
+    small_sum = x.copy()
+    transform.add_small(small_sum, np.full((5, 64), -7, np.int64), threads=threads)
     multipliers = _residues("m", transform, 15, 16).reshape(3, 5, 3, 16)
     ciphertexts = _residues("c", transform, 10, 64).reshape(5, 2, 3, 64)
     words, small = _words("w", 5, 64), _words("s", 5, 10).view(np.uint8)
@@ -430,6 +437,7 @@ def _heavy_calls(transform: Transform, threads: int) -> dict[str, NDArray[Any]]:
         "forward": forward,
         "inverse": inverse,
         "multiply_accumulate": product,
+        "add_small": small_sum,
         "subring_product": transform.subring_product(multipliers, ciphertexts, threads=threads),
         "lift": transform.lift(words.astype(np.int64), threads=threads),
         "encode": transform.encode(words, threads=threads),
@@ -460,3 +468,14 @@ def test_empty_arrays_give_empty_results() -> None:
     assert transform.pack(nothing).shape == (0, 3, 8, 6)
     assert transform.round_to_share(nothing, threads=2).shape == (0, 8)
     assert gaussian(np.zeros((0, 4), np.uint64), np.zeros(3, np.uint64)).shape == (0, 4)
+
+
+def test_read_only_arrays_are_read_and_never_written() -> None:
+    transform = Transform(8, PRIMES_47)
+    given_CPL = _residues("read-only", transform, 2, 8)
+    given_CPL.flags.writeable = False
+    before = given_CPL.tobytes()
+    assert transform.unpack(transform.pack(given_CPL)).tobytes() == before
+    with pytest.raises(TypeError):
+        transform.forward(given_CPL)
+    assert given_CPL.tobytes() == before

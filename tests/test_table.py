@@ -124,7 +124,8 @@ def test_read_missing_column_suggests_the_closest(tmp_path: Path) -> None:
 
 
 def test_read_missing_column_lists_what_there_is(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path, **{f"c{number}": [1] for number in range(30)})
+    names = [f"c{number}" for number in range(30)]
+    path = write_csv(tmp_path, ",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
     with pytest.raises(DataError, match="no column 'zzzzz'") as caught:
         read_table(path, columns=["zzzzz"])
     assert caught.value.hint.endswith("c18, c19, ...")
@@ -152,7 +153,7 @@ def test_read_other_separator_is_refused(tmp_path: Path, separator: str) -> None
 def test_read_unsupported_type_is_refused_only_if_wanted(tmp_path: Path, values: Any) -> None:
     path = write_parquet(tmp_path, good=[1], bad=values)
     assert read_table(path, columns=["good"]).names == ("good",)
-    with pytest.raises(DataError, match="column 'bad' of t.parquet has the type"):
+    with pytest.raises(DataError, match=r"column 'bad' of t\.parquet has the type"):
         read_table(path, columns=None)
 
 
@@ -205,7 +206,7 @@ def test_id_digest_is_the_documented_one(tmp_path: Path) -> None:
 
 def test_id_digest_of_missing_or_fractional_ids_is_refused(tmp_path: Path) -> None:
     table = csv_table(tmp_path, "a,b\n1,0.5\n,1.5\n2,2.5\n")
-    with pytest.raises(DataError, match="id column 'a' of t.csv is missing in 1 rows"):
+    with pytest.raises(DataError, match=r"id column 'a' of t\.csv is missing in 1 rows"):
         table.id_digest(["a"])
-    with pytest.raises(DataError, match="id column 'b' of t.csv has the type double"):
+    with pytest.raises(DataError, match=r"id column 'b' of t\.csv has the type double"):
         table.id_digest(["b"])

@@ -6,6 +6,7 @@ together. Also the data owner's ledger: an append-only file of totals, flushed t
 leaves. No code is ever loaded. HE keys and masks never come here.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from moiety.errors import CheckpointCorruptError
+from moiety.errors import CheckpointCorruptError, ConfigError
 from moiety.policy import Totals
 
 Arrays = dict[str, NDArray[Any]]
@@ -86,12 +87,33 @@ class Ledger:
     """The data owner's totals for one peer on one table, over all runs: never rolled back.
 
     Args:
-        path: the file; one JSON object a line.
+        path: the file; one JSON object a line. Locked while it is open, so that two processes cannot
+            both spend what is left.
+
+    Raises:
+        ConfigError: another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._file = path.open("a", encoding="utf-8")
+        self._lock()
         self._written = self.totals()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(
+                f"another process is answering this peer on this table ({self._path} is locked)",
+                hint="one process counts what leaves; stop the other one first",
+            ) from error
+
+    def close(self) -> None:
+        """Let another process count."""
+        self._file.close()
 
     def totals(self) -> Totals:
         """Return the largest totals on record.
@@ -99,8 +121,6 @@ class Ledger:
         Raises:
             CheckpointCorruptError: a line is not a record; a file that was cut short fails closed.
         """
-        if not self._path.exists():
-            return Totals()
         # A line cut before its end of line would run into the next record: it counts as damaged.
         lines = _read(self._path).decode(errors="replace").splitlines(keepends=True)
         try:

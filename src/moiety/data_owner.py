@@ -6,6 +6,7 @@ Imported by the command line and by users.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -305,9 +306,8 @@ def provide(
     settings = load_data_owner_run(Path(path))
     table = read_features(settings)
     source = randomness or SystemRandomness()
-    with Connector(settings) as connector:
-        ledger = open_ledger(settings)
-        report(_waiting(settings, table))
+    with Connector(settings) as connector, closing(open_ledger(settings)) as ledger:
+        report(_waiting(settings, connector, table))
         while True:
             try:
                 _serve_next(settings, connector, table, ledger, source, report, once=once)
@@ -345,7 +345,6 @@ def _note(error: MoietyError, report: Report, *, once: bool) -> None:
     report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
 
-def _waiting(settings: Settings, table: Table) -> str:
-    peer = settings.peer[0]
-    how = f"listening at {peer.listen}" if peer.listen else f"dialling {peer.dial}"
-    return f"{table.rows} rows ready; {how} for {peer.name}"
+def _waiting(settings: Settings, connector: Connector, table: Table) -> str:
+    how = "listening at" if connector.listens else "dialling"
+    return f"{table.rows} rows ready; {how} {connector.address} for {settings.peer[0].name}"

@@ -103,6 +103,7 @@ def load_pinned(path: Path) -> bytes:
     pem = _read(path, hint="moiety trust RUN_FILE CERTIFICATE pins the certificate the peer gave you")
     certificate = _parse(pem, str(path))
     _require_valid_today(certificate, path)
+    _require_no_authority(certificate, path)
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
@@ -156,6 +157,20 @@ def _require_valid_today(certificate: x509.Certificate, path: Path) -> None:
         raise PeerIdentityError(
             f"{path} is valid from {certificate.not_valid_before_utc:%Y-%m-%d}",
             hint="check the clock of this machine",
+        )
+
+
+def _require_no_authority(certificate: x509.Certificate, path: Path) -> None:
+    """Refuse what could vouch for others: TLS would accept every certificate that it has signed."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        authority = constraints.ca
+    except x509.ExtensionNotFound:
+        authority = True
+    if authority:
+        raise PeerIdentityError(
+            f"{path} is an authority's certificate, and a peer's own is needed",
+            hint="ask the peer for the own.crt that moiety init made",
         )
 
 

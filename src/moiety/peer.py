@@ -33,6 +33,14 @@ class Connector:
         """Whether the peer has to dial."""
         return self._listener is not None
 
+    @property
+    def address(self) -> str:
+        """Where this side listens, with the port it was given, or the address it dials."""
+        if self._listener is not None:
+            return self._listener.address
+        assert self._peer.dial is not None
+        return self._peer.dial
+
     def connect(self, *, deadline_seconds: float | None = None) -> Channel:
         """Return the next connection, waiting up to the run file's connect deadline or the one given.
 

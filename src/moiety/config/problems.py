@@ -3,7 +3,7 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, get_args
+from typing import cast, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -66,7 +66,7 @@ def _known_keys(location: tuple[int | str, ...], *, model: type[BaseModel]) -> l
     for part in location:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
-            model = next(iter(get_args(annotation)), annotation)
+            model = cast("type[BaseModel]", next(iter(get_args(annotation)), annotation))
     return list(model.model_fields)
 
 

@@ -102,7 +102,7 @@ def require_secure(parameters: ParameterSet) -> None:
 def noise_bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> int:
     """Bound the noise of a response, in units of the ciphertext modulus, rounded up."""
     terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
-    evaluated = 197 * 2**shape.multiplier_bits * terms
+    evaluated = 197 * terms << shape.multiplier_bits
     rerandomised = 192 * (2 * degree + 1)
     return -(-(evaluated + rerandomised) // 10)
 

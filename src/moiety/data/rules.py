@@ -186,7 +186,8 @@ def _fit_scaled(rule: Literal["standard", "log"], values_N: Column, column: str)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
         scaler = StandardScaler().fit(_before_scaling(values_N, rule))
     mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
-    if not np.isfinite([mean, scale]).all():
+    # scikit-learn takes an infinite variance for a constant column and scales by 1.
+    if not np.isfinite([mean, float(scaler.var_[0])]).all():
         raise DataError(
             f"the values of column {column!r} spread too far for the rule {rule!r}",
             hint=f'set {column!r} to "log" or "quantile" under [prepare], or leave it out',

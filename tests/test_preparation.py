@@ -1,0 +1,261 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from moiety.data.preparation import Preparation
+from moiety.data.rules import MAX_CATEGORIES, Quantiles, Scaled
+from moiety.data.table import Table
+from moiety.errors import CheckpointCorruptError, ConfigError, DataError
+
+
+def table(**columns: Any) -> Table:
+    arrow = pa.table(columns)
+    return Table(
+        source=Path("t.csv"),
+        rows=arrow.num_rows,
+        names=tuple(arrow.column_names),
+        columns={name: arrow.column(name) for name in arrow.column_names},
+    )
+
+
+def fit(source: Table, rules: Mapping[str, str] | None = None, rows: list[int] | None = None) -> Preparation:
+    indices: NDArray[np.int64] = np.array(range(source.rows) if rows is None else rows, np.int64)
+    return Preparation.fit(source, features=source.names, rules=rules or {}, rows=indices)
+
+
+MIXED = table(
+    a=[1.0, 2.0, 6.0, 3.0], b=["x", "y", "x", "z"], c=[0, 100, -1000, 5], d=[5, 6, 7, 8], e=[1, 2, 1, 2]
+)
+MIXED_RULES = {"c": "log", "d": "quantile", "e": "one-hot", "a": "none"}
+
+
+def test_fit_uses_training_rows_only() -> None:
+    prepared_ND = fit(table(a=[1, 3, 1000]), rows=[0, 1]).transform(table(a=[1, 3, 2]))
+    np.testing.assert_allclose(prepared_ND, [[-1], [1], [0]])
+
+
+def test_default_rules_are_standard_and_one_hot() -> None:
+    preparation = fit(table(a=[0, 2], b=["x", "y"]))
+    assert preparation.names == ("a", "b=x", "b=y")
+    np.testing.assert_allclose(preparation.transform(table(a=[0, 2], b=["x", "y"])), [[-1, 1, 0], [1, 0, 1]])
+
+
+def test_log_rule_is_symmetric_and_standardised() -> None:
+    values = [-1000.0, -1.0, 0.0, 1.0, 1000.0]
+    prepared_ND = fit(table(a=values), {"a": "log"}).transform(table(a=values))
+    logs = np.sign(values) * np.log1p(np.abs(values))
+    np.testing.assert_allclose(prepared_ND[:, 0], logs / logs.std(), atol=1e-12)
+
+
+def test_quantile_rule_is_normal_and_bounded() -> None:
+    values = np.exp(np.linspace(-20, 20, 2001))
+    preparation = fit(table(a=values), {"a": "quantile"})
+    prepared_ND = preparation.transform(table(a=[-1e300, values[1000], 1e300]))
+    np.testing.assert_allclose(prepared_ND[:, 0], [-5.2, 0, 5.2], atol=0.01)
+
+
+def test_quantile_rule_counts_every_row_the_same_on_each_fit() -> None:
+    values = np.arange(20_000) ** 2  # above the size from which scikit-learn would draw a sample
+    first, second = (fit(table(a=values), {"a": "quantile"}).to_json() for _ in range(2))
+    assert first == second
+
+
+def test_quantile_rule_of_one_row_works() -> None:
+    preparation = fit(table(a=[3, 4]), {"a": "quantile"}, rows=[0])
+    assert np.isfinite(preparation.transform(table(a=[2, 3, 4]))).all()
+
+
+def test_none_rule_keeps_values() -> None:
+    np.testing.assert_array_equal(fit(table(a=[1.5, -9]), {"a": "none"}).transform(table(a=[7.25])), [[7.25]])
+
+
+def test_one_hot_rule_on_numbers_shows_whole_names() -> None:
+    assert fit(table(a=[2, -1, 2.5]), {"a": "one-hot"}).names == ("a=-1", "a=2", "a=2.5")
+
+
+def test_constant_column_gives_zeros() -> None:
+    constant = table(a=[0.1] * 7)
+    np.testing.assert_allclose(fit(constant).transform(constant), np.zeros((7, 1)), atol=1e-15)
+
+
+def test_unseen_category_gives_zeros_and_is_counted() -> None:
+    preparation = fit(table(a=["x", "y", "z"], b=[1, 2, 3], c=["u", "u", "u"]), {"b": "one-hot"}, rows=[0, 1])
+    later = table(a=["z", "y", "w"], b=[1, 3, 2], c=["u", "u", "u"])
+    assert preparation.unseen(later) == {"a": 2, "b": 1}
+    np.testing.assert_array_equal(
+        preparation.transform(later), [[0, 0, 1, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 1]]
+    )
+
+
+def test_saved_preparation_gives_the_same_floats() -> None:
+    preparation = fit(MIXED, MIXED_RULES)
+    loaded = Preparation.from_json(preparation.to_json())
+    assert loaded == preparation
+    assert loaded.names == preparation.names
+    np.testing.assert_array_equal(loaded.transform(MIXED), preparation.transform(MIXED))
+
+
+@given(
+    mean=st.floats(allow_nan=False, allow_infinity=False),
+    scale=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+)
+def test_saved_floats_come_back_exactly(mean: float, scale: float) -> None:
+    rule = Scaled(rule="standard", mean=mean, scale=scale)
+    assert Scaled.model_validate_json(rule.model_dump_json()) == rule
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1).map(sorted))
+def test_saved_quantiles_come_back_exactly(quantiles: list[float]) -> None:
+    rule = Quantiles(quantiles=tuple(quantiles))
+    assert Quantiles.model_validate_json(rule.model_dump_json()) == rule
+
+
+def test_transform_equals_scikit_learn() -> None:
+    from sklearn.preprocessing import QuantileTransformer, StandardScaler  # noqa: PLC0415
+
+    values = np.sinh(np.linspace(-4, 5, 999))[:, None]
+    columns = table(a=values[:, 0], b=values[:, 0])
+    expected = [
+        StandardScaler().fit_transform(values),
+        QuantileTransformer(n_quantiles=999, output_distribution="normal", subsample=None).fit_transform(
+            values
+        ),
+    ]
+    prepared_ND = fit(columns, {"b": "quantile"}).transform(columns)
+    np.testing.assert_array_equal(prepared_ND, np.hstack(expected))
+
+
+def damaged(path: list[str | int], value: object) -> str:
+    state = json.loads(fit(MIXED, MIXED_RULES).to_json())
+    place = state
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(state)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        fit(MIXED, MIXED_RULES).to_json()[:-2],
+        damaged(["version"], 2),
+        damaged(["columns"], []),
+        damaged(["more"], 1),
+        damaged(["columns", 0, "name"], "b"),
+        damaged(["columns", 0, "fitted", "rule"], "other"),
+        damaged(["columns", 1, "text"], value=False),
+        damaged(["columns", 0, "text"], value=True),
+        damaged(["columns", 1, "fitted", "categories"], ["y", "x"]),
+        damaged(["columns", 1, "fitted", "categories"], ["x", "x"]),
+        damaged(["columns", 1, "fitted", "categories"], ["x", 1.0]),
+        damaged(["columns", 1, "fitted", "categories"], []),
+        damaged(["columns", 2, "fitted", "mean"], float("nan")),
+        damaged(["columns", 2, "fitted", "scale"], float("inf")),
+        damaged(["columns", 2, "fitted", "scale"], 0.0),
+        damaged(["columns", 2, "fitted", "scale"], "1"),
+        damaged(["columns", 3, "fitted", "quantiles"], [2.0, 1.0]),
+        damaged(["columns", 3, "fitted", "quantiles"], []),
+    ],
+)
+def test_load_damaged_preparation_is_refused(text: str) -> None:
+    with pytest.raises(CheckpointCorruptError, match="saved preparation is damaged"):
+        Preparation.from_json(text)
+
+
+def test_load_error_does_not_quote_what_was_saved() -> None:
+    text = damaged(["columns", 1, "fitted", "categories"], ["secret", "private"])
+    with pytest.raises(CheckpointCorruptError) as caught:
+        Preparation.from_json(text)
+    assert "secret" not in f"{caught.value}{caught.value.__cause__}"
+
+
+def test_preparation_repr_shows_no_values() -> None:
+    preparation = fit(table(a=[4711, 4713], b=["secret", "x"]), {})
+    shown = repr(preparation) + repr(preparation.columns) + repr(preparation.columns[0].fitted)
+    assert "4712" not in shown
+    assert "secret" not in shown
+
+
+@pytest.mark.parametrize("rule", ["standard", "log", "quantile", "none"])
+def test_number_rule_on_text_is_refused(rule: str) -> None:
+    with pytest.raises(DataError, match=f"column 'a' of t.csv holds text; the rule '{rule}'"):
+        fit(table(a=["x", "y"]), {"a": rule})
+
+
+@pytest.mark.parametrize(
+    ("values", "bad"),
+    [
+        ([1.0, float("nan"), float("inf"), float("-inf")], 3),
+        ([1, None, 2, None], 2),
+        (["x", None, "y", "z"], 1),
+    ],
+)
+def test_missing_or_infinite_values_are_refused_with_their_count(values: list[object], bad: int) -> None:
+    message = f"column 'a' of t.csv has {bad} missing or infinite values in 4 rows"
+    with pytest.raises(DataError, match=message):
+        fit(table(a=values), rows=[0])  # the bad rows are not the training rows
+    preparation = fit(table(a=[value for value in values if value in (1, "x", "y")]))
+    with pytest.raises(DataError, match=message):
+        preparation.transform(table(a=values))
+
+
+def test_rule_for_unknown_column_suggests_the_closest() -> None:
+    with pytest.raises(ConfigError, match="rule for 'incone'") as caught:
+        fit(table(income=[1, 2]), {"incone": "log"})
+    assert "'income'" in caught.value.hint
+    with pytest.raises(ConfigError, match="not among the features") as caught:
+        fit(table(income=[1, 2]), {"zz": "log"})
+    assert caught.value.hint == "remove the rule"
+
+
+def test_unknown_rule_lists_the_rules() -> None:
+    with pytest.raises(ConfigError, match="unknown rule 'sqrt' for 'a'") as caught:
+        fit(table(a=[1, 2]), {"a": "sqrt"})
+    assert "standard, log, quantile, one-hot, none" in caught.value.hint
+
+
+def test_features_that_are_none_or_twice_or_missing_are_refused() -> None:
+    rows = np.array([0])
+    with pytest.raises(ConfigError, match="no features"):
+        Preparation.fit(table(a=[1]), features=[], rules={}, rows=rows)
+    with pytest.raises(ConfigError, match="'a' is named 2 times"):
+        Preparation.fit(table(a=[1]), features=["a", "a"], rules={}, rows=rows)
+    with pytest.raises(DataError, match="no column 'b'"):
+        Preparation.fit(table(a=[1]), features=["b"], rules={}, rows=rows)
+
+
+def test_no_training_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="no training rows"):
+        fit(table(a=[1]), rows=[])
+
+
+def test_too_many_categories_are_refused_with_their_count() -> None:
+    names = [f"n{number}" for number in range(MAX_CATEGORIES + 1)]
+    with pytest.raises(DataError, match=f"'a' has {len(names)} distinct values") as caught:
+        fit(table(a=names))
+    assert "leave the column out" in caught.value.hint
+    assert len(fit(table(a=names[1:])).names) == MAX_CATEGORIES
+
+
+def test_spread_that_overflows_is_refused() -> None:
+    wide = table(a=[-1e308, 1e308])
+    with pytest.raises(DataError, match="spread too far for the rule 'standard'"):
+        fit(wide)
+    assert np.isfinite(fit(wide, {"a": "log"}).transform(wide)).all()
+
+
+def test_column_that_changes_between_text_and_numbers_is_refused() -> None:
+    with pytest.raises(DataError, match=r"held text when fitted and holds numbers in t\.csv"):
+        fit(table(a=["1", "x"])).transform(table(a=[1, 2]))
+    with pytest.raises(DataError, match="held numbers when fitted and holds text"):
+        fit(table(a=[1, 2]), {"a": "one-hot"}).unseen(table(a=["1", "x"]))
