@@ -98,14 +98,18 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._file = path.open("a", encoding="utf-8")
-        self._lock()
-        self._written = self.totals()
+        try:
+            self._lock()
+            _sync_folder(path.parent)
+            self._written = self.totals()
+        except BaseException:
+            self._file.close()
+            raise
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._file.close()
             raise ConfigError(
                 f"another process is answering this peer on this table ({self._path} is locked)",
                 hint="one process counts what leaves; stop the other one first",
@@ -139,12 +143,9 @@ class Ledger:
         """Append totals if they grew, and wait until they are on disk."""
         if totals == self._written:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(totals)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(self._path.parent)
+        self._file.write(json.dumps(asdict(totals)) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._written = totals
 
 

@@ -3,7 +3,7 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast, Final, get_args
+from typing import Final, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
