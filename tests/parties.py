@@ -21,14 +21,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.hashes import SHA256
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
+from moiety.channel import MemoryChannel, memory_pair
 from moiety.cli import main
 from moiety.data_owner import provide
 from moiety.errors import MoietyError
 from moiety.identity import create_identity
+from moiety.local import attach_data_owner
+from moiety.predictor import predict
 from moiety.trainer import Result, train
-from tests.randomness import words_of
+from tests.randomness import RecordedRandomness, words_of
 
 ROWS: Final = 600
 COLUMNS: Final = 8
@@ -140,7 +143,7 @@ def configure(path: Path, changes: Settings) -> None:
     settings: Settings = tomllib.loads(path.read_text(encoding="utf-8"))
     for name, value in changes.items():
         *sections, key = name.split(".")
-        target = settings
+        target: Any = settings
         for section in sections:
             target = target.setdefault(section, {})
         if isinstance(target, list):
@@ -199,6 +202,7 @@ class Provider:
     """`provide` in a thread of this process, over loopback; a context manager.
 
     Attributes:
+        waits: whether it came so far as to wait for the label owner.
         reports: what it said so far.
         error: what ended it.
     """
@@ -207,6 +211,7 @@ class Provider:
         self._files = files
         self._said: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self.waits = False
         self.reports: list[str] = []
         self.error: MoietyError | None = None
 
@@ -221,6 +226,7 @@ class Provider:
     def __enter__(self) -> Self:
         self._thread.start()
         first = self._said.get(timeout=WAIT_SECONDS)
+        self.waits = first is not None
         if first is not None:
             self.reports.append(first)
             configure(self._files.label_owner, {"peer.dial": address_in(first)})
@@ -234,7 +240,7 @@ class Provider:
 
 def address_in(line: str) -> str:
     """Find the address in "... listening at HOST:PORT for ..."."""
-    return line.split("listening at ")[1].split(" ")[0]
+    return line.split("listening at ")[1].split(" ", maxsplit=1)[0]
 
 
 @dataclass(kw_only=True)
@@ -252,7 +258,7 @@ def meet(files: Files) -> Meeting:
     meeting = Meeting()
     with Provider(files) as provider:
         try:
-            meeting.result = train(files.label_owner)
+            meeting.result = train(files.label_owner) if provider.waits else None
         except MoietyError as error:
             meeting.label_owner = error
     meeting.data_owner, meeting.reports = provider.error, provider.reports
@@ -332,3 +338,16 @@ def process(*arguments: str | Path, environment: dict[str, str] | None = None) -
         if running.process.poll() is None:
             running.process.kill()
             running.end()
+
+
+def wire(files: Files, *, seed: bytes = b"data owner") -> MemoryChannel:
+    """Return a label owner's end of an in-memory channel whose other end the data owner answers."""
+    own_end, peer_end = memory_pair()
+    attach_data_owner(peer_end, files.data_owner, randomness=RecordedRandomness(seed))
+    return own_end
+
+
+def score(files: Files, output: Path, *, seed: bytes = b"scores") -> Any:
+    """Predict in memory and return the table of scores."""
+    predict(files.label_owner, output, channel=wire(files), randomness=RecordedRandomness(seed))
+    return csv.read_csv(output)

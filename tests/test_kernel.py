@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import subprocess
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +21,8 @@ PRIMES_40 = (1099510054913, 1099508121601, 1099507695617)
 # The largest below 2**50 and a small one: they need 7 and 3 bytes, and try the lazy bounds.
 PRIMES_50 = (1125899904679937, 1125899903991809, 1125899903827969, 1125899903795201)
 PRIME_21 = 1769473
+# The smallest above 2**49: the lazy reductions lose most where a prime is close above a power of two.
+PRIMES_49 = (562949954142209, 562949954961409, 562949955125249)
 
 Words = NDArray[np.uint64]
 
@@ -233,14 +237,31 @@ def test_subring_product_multiplies_each_column() -> None:
                 assert product_CPL[side, i, slot::slots].tolist() == expected
 
 
-def test_subring_product_of_the_longest_sum_of_the_largest_values() -> None:
-    transform = Transform(8, PRIMES_50)
+@pytest.mark.parametrize("primes", [PRIMES_50, PRIMES_49])
+def test_subring_product_of_the_longest_sums_of_the_largest_values(primes: tuple[int, ...]) -> None:
+    transform = Transform(64, primes)
     blocks = 8192
-    moduli = np.array(PRIMES_50, np.uint64).reshape(1, 1, 4, 1)
-    multipliers_GBPM = np.broadcast_to(moduli - 1, (1, blocks, 4, 1)).copy()
-    ciphertexts_B2PL = np.broadcast_to(moduli - 1, (blocks, 2, 4, 2)).copy()
+    moduli = np.array(primes, np.uint64).reshape(1, 1, -1, 1)
+    multipliers_GBPM = np.broadcast_to(moduli - 1, (1, blocks, len(primes), 1)).copy()
+    missing_B2PL = _words("longest", blocks, 2, len(primes), 64) >> np.uint64(40)
+    ciphertexts_B2PL = moduli - 1 - missing_B2PL
     result = transform.subring_product(multipliers_GBPM, ciphertexts_B2PL)
-    assert (result == blocks).all()  # each product is 1
+    # Each product is (-1)(-1 - missing).
+    expected = (blocks + missing_B2PL.sum(axis=0, keepdims=True)) % moduli
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_subring_product_of_many_groups_and_blocks() -> None:
+    transform = Transform(64, PRIMES_47[:1])
+    multipliers_GBPM = _residues("many", transform, 37 * 512, 2).reshape(37, 512, 1, 2)
+    ciphertexts_B2PL = _residues("more", transform, 2 * 512, 4).reshape(512, 2, 1, 4)
+    result = transform.subring_product(multipliers_GBPM, ciphertexts_B2PL)
+    for f in range(2):
+        left_GB = multipliers_GBPM[:, :, 0, f].astype(object)
+        for side in range(2):
+            right_BI = ciphertexts_B2PL[:, side, 0, 2 * f : 2 * f + 2].astype(object)
+            expected = (left_GB @ right_BI) % PRIMES_47[0]
+            np.testing.assert_array_equal(result[:, side, 0, 2 * f : 2 * f + 2].astype(object), expected)
 
 
 @pytest.mark.parametrize("primes", [PRIMES_47, PRIMES_40, PRIMES_50, (PRIME_21,)])
@@ -357,53 +378,6 @@ def test_unpack_refuses_a_residue_not_below_its_prime(place: tuple[int, int, int
         transform.unpack(packed, threads=threads)
 
 
-@pytest.mark.parametrize("primes", [PRIMES_47, PRIMES_40, PRIMES_50])
-def test_uniform_skips_words_at_or_over_the_limit(primes: tuple[int, ...]) -> None:
-    transform = Transform(8, primes)
-    limits = [p * (2**64 // p) for p in primes]
-    words_CPL = _words("uniform", 2, len(primes), 12).copy()
-    for i, limit in enumerate(limits):
-        words_CPL[:, i, :6] = [limit, 2**64 - 1, limit - 1, 0, limit + 1, primes[i]]
-    result_CPL = transform.uniform(words_CPL, length=8)
-    for c in range(2):
-        for i, p in enumerate(primes):
-            accepted = [w for w in words_CPL[c, i].tolist() if w < limits[i]]
-            assert result_CPL[c, i].tolist() == [w % p for w in accepted[:8]]
-
-
-@pytest.mark.parametrize("rejected", [0, 1])
-def test_uniform_fails_only_when_a_row_runs_out(rejected: int) -> None:
-    transform = Transform(8, PRIMES_47)
-    words_CPL = np.zeros((2, 3, 9), np.uint64)
-    words_CPL[1, 2, : 1 + rejected] = 2**64 - 1
-    if rejected == 0:
-        assert transform.uniform(words_CPL, length=8).shape == (2, 3, 8)
-        return
-    with pytest.raises(ValueError, match="rejected"):
-        transform.uniform(words_CPL, length=8)
-
-
-def test_ternary_maps_every_byte() -> None:
-    bytes_CB = np.array([[255, *range(256), 255], [*range(256), 255, 255]], np.uint8)
-    expected = [b % 3 - 1 for b in range(255)]
-    result_CL = ternary(bytes_CB, length=255)
-    assert result_CL.dtype == np.int64
-    assert result_CL.tolist() == [expected, expected]
-    with pytest.raises(ValueError, match="rejected"):
-        ternary(bytes_CB, length=256)
-
-
-@given(st.lists(st.integers(0, 2**63), max_size=25), st.integers(0, 2**63 - 1))
-def test_gaussian_counts_the_thresholds_passed(thresholds: list[int], other: int) -> None:
-    edges = {0, 2**63 - 1, other, *thresholds, *(t - 1 for t in thresholds)}
-    halves = sorted(u for u in edges if 0 <= u < 2**63)
-    words = [2 * u + sign for u in halves for sign in (0, 1)] * 7
-    result_CL = gaussian(np.array([words], np.uint64), np.array(thresholds, np.uint64))
-    counts = [sum(t <= w >> 1 for t in thresholds) for w in words]
-    expected = [-n if w & 1 else n for n, w in zip(counts, words, strict=True)]
-    assert result_CL.tolist() == [expected]
-
-
 @pytest.mark.parametrize("dtype", [np.int64, np.int16])
 def test_matmul_equals_python_integers(dtype: type[np.signedinteger[Any]]) -> None:
     limits = np.iinfo(dtype)
@@ -458,6 +432,27 @@ def test_results_do_not_depend_on_threads(threads: int) -> None:
     expected = _heavy_calls(transform, 1)
     for name, result in _heavy_calls(transform, threads).items():
         np.testing.assert_array_equal(result, expected[name], err_msg=name)
+
+
+SHORT_OF_MEMORY = """
+import resource
+import numpy as np
+from moiety.crypto.kernel import Transform
+
+transform = Transform(64, (140737488125953,))
+values = np.arange(256 * 64).reshape(256, 64)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+result = transform.lift(values, threads=256)
+assert (result[:, 0] == values.astype(np.uint64)).all()
+"""
+
+
+def test_results_are_whole_when_the_system_refuses_threads() -> None:
+    # 64 MiB of address space are the stacks of a few threads, not of 255.
+    command = [sys.executable, "-c", SHORT_OF_MEMORY]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_empty_arrays_give_empty_results() -> None:

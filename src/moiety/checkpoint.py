@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from moiety.errors import CheckpointCorruptError, ConfigError
+from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError
 from moiety.policy import Totals
 
 Arrays = dict[str, NDArray[Any]]
@@ -39,13 +39,22 @@ def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mappi
         folder: the run's folder; made if missing.
         arrays: shares and network weights.
         facts: plain JSON values.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     complete = {**facts, "version": VERSION, "sha256": sha256(data).hexdigest()}
     complete["digest"] = _digest(complete)
-    _replace(folder / _ARRAYS, data)
-    _replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / _ARRAYS, data)
+        _replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be written: {error.strerror}",
+            hint="make room, or give this user the right to write there; then train again",
+        ) from error
 
 
 def load_model(folder: Path) -> tuple[Arrays, Facts]:
@@ -92,12 +101,19 @@ class Ledger:
 
     Raises:
         ConfigError: another process has it open.
+        CheckpointCorruptError: it cannot be opened, or a line is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise CheckpointCorruptError(
+                f"{path} cannot be opened: {error.strerror}",
+                hint="the ledger must be a file that this user can write",
+            ) from error
         try:
             self._lock()
             _sync_folder(path.parent)

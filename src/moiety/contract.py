@@ -28,6 +28,14 @@ from moiety.schedule import Schedule, Split
 ROWS_LIMIT: Final = 2**32
 FEATURES_LIMIT: Final = 2**16
 
+# Fields that no run file holds.
+_HINTS: Final = {
+    "wire_version": "the same wire_version comes with the same version of moiety on both sides",
+    "rows": "both tables must have the same rows in the same order",
+    "order_digest": "order_digest covers the id columns: bring both tables into the same rows and order",
+    "model": "train a new model, or restore both run folders from the same run",
+}
+
 Count = Annotated[int, Field(ge=0, le=ROWS_LIMIT)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -134,7 +142,12 @@ def require_equal(own: Terms, peer: Terms) -> None:
     """
     for field in Terms.model_fields:
         if getattr(own, field) != getattr(peer, field):
-            raise ContractMismatchError(field=field, own=getattr(own, field), peer=getattr(peer, field))
+            raise ContractMismatchError(
+                field=field,
+                own=getattr(own, field),
+                peer=getattr(peer, field),
+                hint=_HINTS.get(field, ""),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

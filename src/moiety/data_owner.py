@@ -29,8 +29,7 @@ from moiety.errors import (
     CheckpointMismatchError,
     ConfigError,
     MoietyError,
-    PeerTimeoutError,
-    PeerUnreachableError,
+    PeerIdentityError,
     RemoteProtocolError,
 )
 from moiety.messages import Block, Kind, Role
@@ -311,10 +310,8 @@ def provide(
         while True:
             try:
                 _serve_next(settings, connector, table, ledger, source, report, once=once)
-            except (PeerUnreachableError, PeerTimeoutError) as error:
-                _note(error, report, once=once)
-            except ConfigError:
-                raise
+            except (ConfigError, PeerIdentityError):
+                raise  # the next session would end in the same way
             except MoietyError as error:
                 _note(error, report, once=once)
             if once:

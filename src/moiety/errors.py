@@ -112,10 +112,10 @@ class RemoteProtocolError(ProtocolError):
 class ContractMismatchError(RemoteProtocolError):
     """The two parties did not configure the same thing."""
 
-    def __init__(self, *, field: str, own: object, peer: object) -> None:
+    def __init__(self, *, field: str, own: object, peer: object, hint: str = "") -> None:
         super().__init__(
             f"the parties differ in {field}: own {own!s}, peer {peer!s}",
-            hint=f"agree on {field} with the peer and change one of the two run files",
+            hint=hint or f"agree on {field} with the peer and change one of the two run files",
         )
         self.field = field
         self.own = own

@@ -35,6 +35,7 @@ from moiety.errors import (
     ConfigError,
     ContractMismatchError,
     LocalProtocolError,
+    RemoteProtocolError,
 )
 from moiety.link import LabelOwnerLink
 from moiety.messages import Block, Kind, Role
@@ -327,7 +328,7 @@ def finish(session: Session) -> None:
     session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
     block = session.receive()
     if block.kind is not Kind.FINISH:
-        raise LocalProtocolError(f"{block.kind.name} came where FINISH was due")
+        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was due")
     session.close()
 
 

@@ -40,6 +40,11 @@ def from_factory(name: str, *, units: int, outputs: int) -> nn.Module:
             f"model.top = {name!r} cannot be imported",
             hint="write module:factory, with the module's folder on PYTHONPATH",
         ) from error
+    if not callable(factory):
+        raise ConfigError(
+            f"model.top = {name!r} is a {type(factory).__name__} and not a factory",
+            hint="the factory takes (units, outputs) and returns a torch.nn.Module",
+        )
     network = factory(units, outputs)
     if not isinstance(network, nn.Module):
         raise ConfigError(

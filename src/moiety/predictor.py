@@ -56,7 +56,9 @@ def predict(
     settings = load_label_owner_run(Path(path))
     if output.exists():
         raise ConfigError(f"{output} exists", hint="name another file, or remove this one")
-    arrays, facts = checkpoint.load_model(settings.folder)
+    if not output.parent.is_dir():
+        raise ConfigError(f"there is no folder {output.parent}", hint="make it, or name another file")
+    arrays, facts = _load(settings.folder)
     source = randomness or SystemRandomness()
     table = read_table(settings.table.source, columns=list(settings.table.id) or None)
     target = Target.from_json(facts["target"])
@@ -71,6 +73,16 @@ def predict(
         raise
     _write(output, table, settings, target, scores)
     return table.rows
+
+
+def _load(folder: Path) -> tuple[checkpoint.Arrays, checkpoint.Facts]:
+    arrays, facts = checkpoint.load_model(folder)
+    if not {"model", "updates", "target"} <= facts.keys() or not {"share", "bias"} <= arrays.keys():
+        raise CheckpointMismatchError(
+            f"{folder} holds no label owner's half of a model",
+            hint="each party needs a folder of its own",
+        )
+    return arrays, facts
 
 
 def _load_top(settings: Settings, arrays: checkpoint.Arrays, *, outputs: int) -> nn.Module:

@@ -32,6 +32,10 @@ RESPONSE_COST: Final = 23
 polynomial on the wire) and costs about two transforms a prime, a response two polynomials and five."""
 
 
+REQUESTS_LIMIT: Final = 8192
+"""Ciphertexts that the kernel adds up without reducing in between."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackingPlan:
     """One product under one parameter set, cut into ciphertexts and blocks.
@@ -120,7 +124,11 @@ def plan(
         PackingPlan(parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=2**level)
         for level in range((parameters.degree // slots).bit_length())
     ]
-    fitting = [each for each in candidates if each.spare_bits >= required_spare_bits]
+    fitting = [
+        each
+        for each in candidates
+        if each.spare_bits >= required_spare_bits and each.requests <= REQUESTS_LIMIT
+    ]
     if not fitting:
         raise ParameterError(
             f"{parameters.name} cannot hold the product {shape}",

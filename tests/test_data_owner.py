@@ -1,0 +1,193 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moiety import checkpoint
+from moiety.config import load_data_owner_run
+from moiety.contract import encode_terms
+from moiety.data_owner import DataOwnerParty, open_ledger, provide, read_features
+from moiety.errors import (
+    ConfigError,
+    DataError,
+    MalformedMessageError,
+    PeerUnreachableError,
+    PolicyError,
+    RemoteProtocolError,
+)
+from moiety.messages import Block, Kind
+from tests.pair import label_terms
+from tests.parties import (
+    NOBODY,
+    Files,
+    configure,
+    let_data_owner_dial,
+    make_parties,
+    meet,
+    rewrite_table,
+    with_column,
+)
+from tests.randomness import RecordedRandomness
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return make_parties(tmp_path)
+
+
+def party_of(files: Files, reports: list[str]) -> DataOwnerParty:
+    settings = load_data_owner_run(files.data_owner)
+    return DataOwnerParty(
+        settings,
+        table=read_features(settings),
+        ledger=None,
+        randomness=RecordedRandomness(b"party"),
+        report=reports.append,
+    )
+
+
+def block(kind: Kind, payload: bytes = b"") -> Block:
+    return Block(kind=kind, step=0, payload=payload)
+
+
+def hello(files: Files, **changes: object) -> Block:
+    settings = load_data_owner_run(files.data_owner)
+    digest = read_features(settings).id_digest(settings.table.id).hex()
+    terms = label_terms(
+        **{"run": "small", "rows": 600, "order_digest": digest, "batch": 256, "out_features": 4, **changes}
+    )
+    return block(Kind.HELLO, encode_terms(terms))
+
+
+@pytest.mark.parametrize("kind", [Kind.PUBLIC_KEY, Kind.REQUEST, Kind.FINISH, Kind.INITIAL_SHARE])
+def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
+    with pytest.raises(RemoteProtocolError, match="HELLO"):
+        list(party_of(files, []).receive(block(kind)))
+
+
+@pytest.mark.parametrize("kind", [Kind.HELLO, Kind.REQUEST, Kind.WEIGHTS])
+def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
+        list(party.receive(block(kind)))
+
+
+def test_party_refuses_a_key_that_is_none(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    with pytest.raises(MalformedMessageError):
+        list(party.receive(block(Kind.PUBLIC_KEY, b"short")))
+
+
+def test_party_says_what_was_agreed(files: Files) -> None:
+    reports: list[str] = []
+    party = party_of(files, reports)
+    (answer,) = party.receive(hello(files))
+    assert answer.kind is Kind.HELLO
+    assert party.contract is not None
+    assert reports == ["train: 600 rows, 8 in_features, 4 out_features, rlwe-8192-141"]
+
+
+def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    (answer,) = party.receive(block(Kind.FINISH))
+    assert answer.kind is Kind.FINISH
+    assert party.finished
+    assert not (files.data_owner.parent / "small").exists()
+
+
+def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
+    rewrite_table(files.data_owner.parent / "features.parquet", with_column("f2", [99.0] + [0.0] * 599))
+    configure(files.data_owner, {"prepare.f2": "none"})
+    reports: list[str] = []
+    list(party_of(files, reports).receive(hello(files)))
+    assert reports[0] == "1 of 4800 activations lie beyond 8 and were clipped"
+
+
+def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None:
+    party = party_of(files, [])
+    answers = party.receive(hello(files, rows=599))
+    terms = json.loads(next(answers).payload)
+    assert (terms["rows"], terms["in_features"]) == (600, 0)
+    with pytest.raises(RemoteProtocolError, match="rows: own 600, peer 599"):
+        next(answers)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"table.source": "missing.parquet"}, ConfigError, "no file"),
+        ({"table.features": ["f0", "g1"]}, DataError, "no column 'g1'"),
+        ({"prepare.f9": "log"}, ConfigError, "f9"),
+        ({"table.features": ["f0", "customer"], "prepare.customer": "standard"}, DataError, "customer"),
+    ],
+)
+def test_provide_refuses_a_table_that_does_not_suit(
+    files: Files, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    configure(files.data_owner, {**change, "table.id": []})
+    with pytest.raises(error, match=says):
+        provide(files.data_owner, once=True, report=lambda _: None)
+
+
+def test_provide_refuses_missing_values(files: Files) -> None:
+    rewrite_table(
+        files.data_owner.parent / "features.parquet", with_column("f5", [math.nan, None] + [0.5] * 598)
+    )
+    with pytest.raises(DataError, match=r"f5.*2") as caught:
+        provide(files.data_owner, once=True, report=lambda _: None)
+    assert caught.value.hint
+
+
+def test_provide_counts_what_it_releases_over_all_runs(files: Files) -> None:
+    configure(files.data_owner, {"policy.released_z_per_row": 12})
+    first = meet(files)
+    assert first.result is not None
+    assert first.reports[-1] == "finished; z released per row so far: 8 of 12"
+    ledger = open_ledger(load_data_owner_run(files.data_owner))
+    totals = ledger.totals()
+    ledger.close()
+    assert (totals.released_z_per_row, totals.predictions) == (8, 0)
+    again = meet(files)
+    for error in (again.label_owner, again.data_owner):
+        assert isinstance(error, PolicyError)
+        assert (error.limit, error.allowed, error.asked) == ("released_z_per_row", 12, 16)
+
+
+def test_provide_keeps_its_ledger_when_the_run_gets_another_name(files: Files) -> None:
+    configure(files.data_owner, {"policy.released_z_per_row": 8})
+    assert meet(files).result is not None
+    for path in (files.label_owner, files.data_owner):
+        configure(path, {"run": "renamed"})
+    assert isinstance(meet(files).data_owner, PolicyError)
+
+
+def test_provide_refuses_a_damaged_ledger(files: Files) -> None:
+    assert meet(files).result is not None
+    (path,) = (files.data_owner.parent / "ledger").iterdir()
+    path.write_bytes(path.read_bytes()[:-4])
+    meeting = meet(files)
+    assert meeting.data_owner is not None
+    assert meeting.data_owner.exit_code == 7
+    assert "damaged" in meeting.data_owner.message
+
+
+def test_provide_saves_what_predicting_needs(files: Files) -> None:
+    assert meet(files).result is not None
+    arrays, facts = checkpoint.load_model(files.data_owner.parent / "small")
+    assert set(arrays) == {"share", "dither_key", "weight_seed"}
+    assert facts["updates"] == 4
+
+
+def test_provide_once_gives_up_when_nobody_listens(files: Files) -> None:
+    let_data_owner_dial(files, NOBODY)
+    configure(files.data_owner, {"peer.connect_deadline": 0.5})
+    reports: list[str] = []
+    with pytest.raises(PeerUnreachableError, match="no connection to") as caught:
+        provide(files.data_owner, once=True, report=reports.append)
+    assert "firewall" in caught.value.hint
+    assert reports == [f"600 rows ready; dialling {NOBODY} for bank"]
