@@ -5,7 +5,6 @@ Nothing here is of the product: an attacker's tools, over the product's public b
 
 from functools import cache
 from math import ceil, erfc, exp, prod, sqrt
-from typing import Any
 
 import numpy as np
 from fpylll import CVP, LLL, IntegerMatrix
@@ -80,15 +79,19 @@ def product_plan(
     """Fix the packing by hand, whatever the planner would choose."""
     shape = ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=multiplier_bits)
     slots = 1 << (kept - 1).bit_length()
-    return PackingPlan(
-        parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=contracted
-    )
+    return PackingPlan(parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=contracted)
 
 
 def small_multipliers(name: str, rows: int, columns: int) -> NDArray[np.int64]:
     """Draw 16-bit multipliers, |P| < 2^15."""
     words = words_of(name, rows * columns).reshape(rows, columns)
     return (words % np.uint64(2**16 - 1)).astype(np.int64) - (2**15 - 1)
+
+
+def unpack(parameters: ParameterSet, block: bytes, count: int) -> Polynomials:
+    """Read the polynomials of a block, (count, primes, degree)."""
+    shape = (count, len(parameters.primes), parameters.degree, parameters.residue_bytes)
+    return transform(parameters).unpack(np.frombuffer(block, dtype=np.uint8).reshape(shape))
 
 
 class Transcript:
@@ -99,6 +102,7 @@ class Transcript:
         plains: P of each response in turn; all answer the same request.
         randomness: seeds of both parties.
         responder: seeds of each response; None goes on with `randomness`.
+        matrix_DK: M; None draws it over all 64 bits.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Transcript:
         *,
         randomness: Randomness,
         responder: list[Randomness] | None = None,
+        matrix_DK: RingArray | None = None,
     ) -> None:
         self.plan = plan
         self.tables = transform(plan.parameters)
@@ -116,7 +121,8 @@ class Transcript:
             plan.parameters, public_key=self.holder.public_key(), public_seed=PUBLIC_SEED
         )
         shape = plan.shape
-        self.matrix_DK = words_of("matrix", shape.contraction * shape.kept).reshape(-1, shape.kept)
+        drawn = words_of("matrix", shape.contraction * shape.kept).reshape(-1, shape.kept)
+        self.matrix_DK = drawn if matrix_DK is None else matrix_DK
         self.request = list(self.holder.encrypt(self.matrix_DK, plan=plan, randomness=randomness))
         sources = responder or [randomness] * len(plains)
         answers = [
@@ -134,7 +140,7 @@ class Transcript:
         """c0' and c1' of a response, in coefficients: (responses, primes, degree) each."""
         halves: list[list[Polynomials]] = [[], []]
         for block, numbers in zip(self.blocks[number], self.plan.response_ranges, strict=True):
-            packed = rlwe._unpack(self.plan.parameters, block, 2 * len(numbers), 1)
+            packed = unpack(self.plan.parameters, block, 2 * len(numbers))
             halves[0].append(packed[: len(numbers)])
             halves[1].append(packed[len(numbers) :])
         return np.concatenate(halves[0]), np.concatenate(halves[1])
@@ -146,7 +152,7 @@ class Transcript:
     def request_phase(self) -> Integers:
         """Decrypt the own request: error and rounding included, integers modulo q (column length, slots)."""
         packed = self.request[0][SEED_BYTES:]
-        phase = rlwe._unpack(self.plan.parameters, packed, self.plan.requests, 1)[:1].copy()
+        phase = unpack(self.plan.parameters, packed, self.plan.requests)[:1].copy()
         self.tables.multiply_accumulate(phase, self.uniform_part(), self.holder._secret)
         self.tables.inverse(phase)
         return self._columns(phase)[0]
@@ -280,8 +286,3 @@ def credit_activations() -> NDArray[np.int16]:
     preparation = Preparation.fit(table, features=CREDIT_FEATURES, rules=CREDIT_RULES, rows=rows)
     activation_ND, _ = encode_activations(preparation.transform(table))
     return activation_ND
-
-
-def as_array(values: Any) -> NDArray[np.float64]:
-    """Read nested sequences as float64."""
-    return np.asarray(values, dtype=np.float64)

@@ -259,7 +259,6 @@ class DataOwnerEnd:
     Attributes:
         error: what stopped it.
         rho: the dither of each answer, in order.
-        finished: whether FINISH came.
     """
 
     def __init__(self, session: Session, machine: BlindDataOwner, inbox: Callable[[], int]) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -278,15 +279,21 @@ def run_here(*arguments: str | Path) -> Outcome:
 
 
 class Process:
-    """A `moiety` process whose output is read as it comes."""
+    """A `moiety` process whose output is read as it comes.
 
-    def __init__(self, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+    Args:
+        arguments: of the command.
+        prelude: Python that runs in the process before the command.
+    """
+
+    def __init__(self, *arguments: str | Path, prelude: str = "") -> None:
+        start = ["-c", f"{prelude}\nfrom moiety.cli import main\nmain()"] if prelude else ["-m", "moiety"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moiety", *map(str, arguments)],
+            [sys.executable, *start, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **(environment or {})},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._seen: list[str] = []
@@ -329,9 +336,9 @@ class Process:
 
 
 @contextmanager
-def process(*arguments: str | Path, environment: dict[str, str] | None = None) -> Iterator[Process]:
-    """Run a `moiety` process; it is ended if the test fails."""
-    running = Process(*arguments, environment=environment)
+def process(*arguments: str | Path, prelude: str = "") -> Iterator[Process]:
+    """Run a `moiety` process, after a `prelude` in Python; it is ended if the test fails."""
+    running = Process(*arguments, prelude=prelude)
     try:
         yield running
     finally:
@@ -351,3 +358,10 @@ def score(files: Files, output: Path, *, seed: bytes = b"scores") -> Any:
     """Predict in memory and return the table of scores."""
     predict(files.label_owner, output, channel=wire(files), randomness=RecordedRandomness(seed))
     return csv.read_csv(output)
+
+
+def free_address() -> str:
+    """Return a loopback address that was free a moment ago, for a side that cannot tell which it took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

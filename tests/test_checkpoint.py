@@ -205,6 +205,16 @@ def test_ledger_never_falls_back(tmp_path: Path) -> None:
     assert totals_in(path) == Totals(released_z_per_row=64, predictions=5)
 
 
+def test_ledger_is_on_disk_before_record_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.jsonl"
+    synced: list[int] = []
+    with closing(Ledger(path)) as ledger:
+        monkeypatch.setattr("os.fsync", lambda _: synced.append(path.stat().st_size))
+        ledger.record(Totals(released_z_per_row=32))
+    assert synced == [path.stat().st_size]
+    assert synced[0] > 0
+
+
 def test_ledger_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with closing(Ledger(path)), pytest.raises(ConfigError, match="another process") as caught:

@@ -174,4 +174,4 @@ def test_packed_product_is_the_matrix_product(plan: PackingPlan) -> None:
 def test_plan_with_more_requests_than_the_kernel_adds_up() -> None:
     shape = ProductShape(rows=8, contraction=2**18, kept=4096, multiplier_bits=15)
     with pytest.raises(ParameterError):
-        plan(parameters.LISTED[2], shape)
+        packing.plan(LISTED[2], shape)

@@ -171,6 +171,7 @@ def test_abort_closes_both_connections() -> None:
     with pytest.raises(PeerAbortedError):
         first.receive()
     for end in (first_end, second_end):
+        assert end._closed
         with pytest.raises(PeerUnreachableError):
             end.send(b"")
 

@@ -17,7 +17,8 @@ Polynomial arrays are (ciphertexts, primes, degree).
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from math import prod
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ from moiety.crypto.scheme import MapFunction
 from moiety.crypto.secret import Secret
 from moiety.errors import MalformedMessageError
 from moiety.ring import RingArray
+
+PIECE: Final = 4
+"""Ciphertexts worked on together by one thread: more leave its caches, and each step then waits for memory."""
 
 Polynomials = NDArray[np.uint64]
 Number = TypeVar("Number", bound=np.generic)
@@ -93,19 +97,21 @@ class RlweKeyHolder(Secret):
         """
         public, secret = randomness.seed(), randomness.seed()
         for numbers in plan.request_ranges:
-            c0 = self._masked_messages(pack_request(plan, matrix_DK, numbers), secret, numbers)
-            for place, number in enumerate(numbers):
-                part = c0[place : place + 1]
-                uniform = _uniform(self._parameters, public, b"uniform part", number)
-                self._transform.multiply_accumulate(part, uniform, self._negated_secret)
-            yield public + self._transform.pack(c0, threads=self._threads).tobytes()
+            pieces = (
+                self._encrypt_piece(pack_request(plan, matrix_DK, each), public, secret, each)
+                for each in _pieces(numbers, self._threads)
+            )
+            yield b"".join([public, *pieces])
 
-    def _masked_messages(self, messages: RingArray, seed: Seed, numbers: range) -> Polynomials:
-        sums = self._transform.encode(messages, threads=self._threads)
-        errors = _each(_gaussian, self._parameters, seed, b"error", numbers)
-        self._transform.add_small(sums, errors, threads=self._threads)
-        self._transform.forward(sums, threads=self._threads)
-        return sums
+    def _encrypt_piece(self, messages: RingArray, public: Seed, secret: Seed, numbers: range) -> bytes:
+        c0 = self._transform.encode(messages, threads=self._threads)
+        errors = _each(_gaussian, self._parameters, secret, b"error", numbers)
+        self._transform.add_small(c0, errors, threads=self._threads)
+        self._transform.forward(c0, threads=self._threads)
+        for place, number in enumerate(numbers):
+            uniform = _uniform(self._parameters, public, b"uniform part", number)
+            self._transform.multiply_accumulate(c0[place : place + 1], uniform, self._negated_secret)
+        return self._transform.pack(c0, threads=self._threads).tobytes()
 
     def decrypt(self, blocks: Sequence[bytes], *, plan: PackingPlan) -> RingArray:
         """Decrypt all response blocks to this side's share, uint64 (rows, kept).
@@ -118,15 +124,24 @@ class RlweKeyHolder(Secret):
         return np.concatenate([self._decrypt_block(block, plan, each) for block, each in parts])
 
     def _decrypt_block(self, block: bytes, plan: PackingPlan, numbers: range) -> RingArray:
-        packed = _unpack(self._parameters, block, 2 * len(numbers), self._threads)
-        c0, c1 = packed[: len(numbers)], packed[len(numbers) :]
+        packed = _residues(self._parameters, block, 2 * len(numbers))
+        packed_c0, packed_c1 = packed[: len(numbers)], packed[len(numbers) :]
+        shares = []
+        for each in _pieces(numbers, self._threads):
+            rows = slice(each.start - numbers.start, each.stop - numbers.start)
+            phase = self._phase(packed_c0[rows], packed_c1[rows])
+            rounded = self._transform.round_to_share(phase, threads=self._threads)
+            shares.append(unpack_response(plan, rounded, each))
+        return np.concatenate(shares)
+
+    def _phase(self, packed_c0: NDArray[np.uint8], packed_c1: NDArray[np.uint8]) -> Polynomials:
+        c1 = _unpack(self._parameters, packed_c1, self._threads)
         self._transform.forward(c1, threads=self._threads)
         phase = np.zeros_like(c1)
         self._transform.multiply_accumulate(phase, c1, self._secret, threads=self._threads)
         self._transform.inverse(phase, threads=self._threads)
-        self._transform.add(phase, c0)
-        shares = self._transform.round_to_share(phase, threads=self._threads)
-        return unpack_response(plan, shares, numbers)
+        self._transform.add(phase, _unpack(self._parameters, packed_c0, self._threads))
+        return phase
 
 
 class RlweEvaluator:
@@ -156,8 +171,10 @@ class RlweEvaluator:
         self._transform = transform(parameters)
         self._threads = threads
         self._map = map_function
-        pk0 = _unpack(parameters, public_key, 1, threads)[0]
+        pk0 = _unpack(parameters, _residues(parameters, public_key, 1), threads)[0]
         self._public_key = (pk0, _uniform(parameters, public_seed, b"pk1", 0)[0])
+        # Memory of an earlier product, used again: to the system, fresh memory is a fault every 4 KiB.
+        self._memory: list[RingArray] = []
 
     def respond(
         self,
@@ -176,7 +193,8 @@ class RlweEvaluator:
         Leaks:
             Nothing to the key holder but the shape: see the module's rule.
         """
-        ciphertexts = self._columns(blocks, plan)
+        memory = self._take_memory(plan)
+        ciphertexts = self._columns(blocks, plan, memory)
         secret, mask = randomness.seed(), randomness.seed()
         work = partial(
             respond_block,
@@ -189,20 +207,29 @@ class RlweEvaluator:
             self._threads,
         )
         yield from self._map(work, plan.response_ranges)
+        self._memory = [memory]
 
-    def _columns(self, blocks: Sequence[bytes], plan: PackingPlan) -> Polynomials:
+    def _take_memory(self, plan: PackingPlan) -> RingArray:
+        """Return words for the ciphertexts of a product; nobody else has them until they are put back."""
+        words = plan.requests * 2 * len(self._parameters.primes) * self._parameters.degree
+        memory = self._memory.pop() if self._memory else np.empty(0, dtype=np.uint64)
+        return memory if len(memory) >= words else np.empty(words, dtype=np.uint64)
+
+    def _columns(self, blocks: Sequence[bytes], plan: PackingPlan, memory: RingArray) -> Polynomials:
         """Expand, and undo the transform's levels inside a column: (requests, 2, primes, degree)."""
         parameters = self._parameters
         shape = (plan.requests, 2, len(parameters.primes), parameters.degree)
-        ciphertexts = np.empty(shape, dtype=np.uint64)
+        ciphertexts = memory[: prod(shape)].reshape(shape)
         for block, numbers in _numbered(blocks, plan.request_ranges):
-            rows = slice(numbers.start, numbers.stop)
-            public, packed = Seed(block[:SEED_BYTES]), block[SEED_BYTES:]
-            ciphertexts[rows, 0] = _unpack(parameters, packed, len(numbers), self._threads)
-            for number in numbers:
-                ciphertexts[number, 1] = _uniform(parameters, public, b"uniform part", number)[0]
-        flat = ciphertexts.reshape(-1, *shape[2:])
-        self._transform.inverse(flat, first=plan.column_levels, threads=self._threads)
+            public = Seed(block[:SEED_BYTES])
+            packed = _residues(parameters, memoryview(block)[SEED_BYTES:], len(numbers))
+            for each in _pieces(numbers, self._threads):
+                rows = slice(each.start - numbers.start, each.stop - numbers.start)
+                piece = ciphertexts[each.start : each.stop]
+                piece[:, 0] = _unpack(parameters, packed[rows], self._threads)
+                piece[:, 1] = _each(_uniform, parameters, public, b"uniform part", each)
+                flat = piece.reshape(-1, *shape[2:])
+                self._transform.inverse(flat, first=plan.column_levels, threads=self._threads)
         return ciphertexts
 
 
@@ -217,20 +244,39 @@ def respond_block(
     numbers: range,
 ) -> tuple[bytes, RingArray]:
     """Compute response ciphertexts `numbers`: a function of arrays and bytes, in any order or place."""
-    tables, parameters = transform(plan.parameters), plan.parameters
-    count, primes = len(numbers), len(parameters.primes)
+    tables = transform(plan.parameters)
     multipliers = pack_multipliers(plan, plain_ND, numbers).reshape(-1, plan.column_length)
     lifted = tables.lift(multipliers, threads=threads)
     tables.forward(lifted, threads=threads)
-    shape = (count, plan.requests, primes, plan.column_length)
+    shape = (len(numbers), plan.requests, len(plan.parameters.primes), plan.column_length)
     sums = tables.subring_product(lifted.reshape(shape), ciphertexts, threads=threads)
+    parts = []
+    for each in _pieces(numbers, threads):
+        piece = sums[each.start - numbers.start : each.stop - numbers.start]
+        parts.append(_respond_piece(plan, piece, public_key, secret, mask, each, threads))
+    packed_c0, packed_c1, shares = zip(*parts, strict=True)
+    return b"".join(packed_c0 + packed_c1), np.concatenate(shares)
+
+
+def _respond_piece(
+    plan: PackingPlan,
+    sums: Polynomials,
+    public_key: tuple[Polynomials, Polynomials],
+    secret: Seed,
+    mask: Seed,
+    numbers: range,
+    threads: int,
+) -> tuple[bytes, bytes, RingArray]:
+    """Re-randomise and mask response ciphertexts `numbers`: c0' and c1' packed, and own share."""
+    tables, parameters = transform(plan.parameters), plan.parameters
     u = _transformed(parameters, _each(_ternary, parameters, secret, b"u", numbers), threads)
     r = _each(_uniform, parameters, mask, b"mask", numbers)
     c0 = _rerandomised(plan, sums[:, 0], u, public_key[0], secret, b"e0", numbers, threads)
     c1 = _rerandomised(plan, sums[:, 1], u, public_key[1], secret, b"e1", numbers, threads)
     tables.subtract(c0, r)
     share = unpack_response(plan, tables.round_to_share(r, threads=threads), numbers)
-    return tables.pack(np.concatenate([c0, c1]), threads=threads).tobytes(), share
+    packed_c0, packed_c1 = (tables.pack(each, threads=threads).tobytes() for each in (c0, c1))
+    return packed_c0, packed_c1, share
 
 
 def _rerandomised(
@@ -297,14 +343,24 @@ def _numbered(blocks: Sequence[bytes], ranges: Sequence[range]) -> Iterator[tupl
     return zip(blocks, ranges, strict=True)
 
 
-def _unpack(parameters: ParameterSet, packed: bytes, count: int, threads: int) -> Polynomials:
+def _pieces(numbers: range, threads: int) -> Iterator[range]:
+    """Cut a block's ciphertext numbers into what the threads work on together."""
+    step = PIECE * threads
+    return (numbers[start : start + step] for start in range(0, len(numbers), step))
+
+
+def _residues(parameters: ParameterSet, packed: bytes | memoryview, count: int) -> NDArray[np.uint8]:
+    """View packed polynomials as bytes of residues, (count, primes, degree, residue bytes)."""
     if len(packed) != count * parameters.polynomial_bytes:
         raise MalformedMessageError(
             f"a block of {len(packed)} bytes came where {count} polynomials of "
             f"{parameters.polynomial_bytes} bytes were due"
         )
     shape = (count, len(parameters.primes), parameters.degree, parameters.residue_bytes)
-    residues = np.frombuffer(packed, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(packed, dtype=np.uint8).reshape(shape)
+
+
+def _unpack(parameters: ParameterSet, residues: NDArray[np.uint8], threads: int) -> Polynomials:
     try:
         return transform(parameters).unpack(residues, threads=threads)
     except ValueError as error:

@@ -1,0 +1,534 @@
+"""Attacks on the cryptosystem: each reaches its figure on a broken build, and fails on ours.
+
+Sizes are chosen for seconds; the full ones are in tests/campaign.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2b
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import moiety
+from moiety import contract as contract_module
+from moiety.crypto import rlwe
+from moiety.crypto.packing import PackingPlan
+from moiety.crypto.parameters import (
+    LISTED,
+    REQUIRED_SECURITY_BITS,
+    TESTING_ONLY,
+    ParameterSet,
+    noise_bound,
+    require_secure,
+    transform,
+)
+from moiety.crypto.rlwe import RlweKeyHolder
+from moiety.crypto.sampling import Seed, SystemRandomness, derive
+from moiety.errors import InsecureParameterError
+from moiety.simulate import handshake
+from tests.attack_tools import (
+    PUBLIC_SEED,
+    Integers,
+    Transcript,
+    chi_square_p,
+    correlation,
+    join_residues,
+    kolmogorov_p,
+    nearest_secret,
+    negacyclic,
+    primes_near,
+    product_plan,
+    small_multipliers,
+    solve_by_one_column,
+    unpack,
+)
+from tests.pair import contract_of, data_terms, label_terms
+from tests.randomness import RecordedRandomness, words_of
+
+P_THRESHOLD = 1e-6
+Sampler = Callable[[ParameterSet, Seed, bytes, int], NDArray[Any]]
+
+
+def break_sampler(
+    monkeypatch: pytest.MonkeyPatch, name: str, purposes: set[bytes], change: Callable[[Any], Any]
+) -> None:
+    """Break the product: what a sampler returns for some purposes is changed."""
+    sample: Sampler = getattr(rlwe, name)
+
+    def broken(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> NDArray[Any]:
+        values = sample(parameters, seed, purpose, index)
+        return change(values) if purpose in purposes else values
+
+    monkeypatch.setattr(rlwe, name, broken)
+
+
+def without_rerandomisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the product: u = e0 = e1 = 0."""
+    break_sampler(monkeypatch, "_ternary", {b"u"}, np.zeros_like)
+    break_sampler(monkeypatch, "_gaussian", {b"e0", b"e1"}, np.zeros_like)
+
+
+def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the product: r = 0."""
+    break_sampler(monkeypatch, "_uniform", {b"mask"}, np.zeros_like)
+
+
+# --- row 5
+
+
+def signs(name: str, rows: int, columns: int) -> NDArray[np.int64]:
+    """Features of +-1."""
+    bits = words_of(name, rows * columns).reshape(rows, columns) & np.uint64(1)
+    return bits.astype(np.int64) * 2 - 1
+
+
+def averaged(signs_ND: NDArray[np.int64], answers_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The attack: over rows of +-1, the mean of x z is W, and masks of mean zero vanish."""
+    means: NDArray[np.float64] = signs_ND.T.astype(np.float64) @ answers_NK / len(signs_ND)
+    return means
+
+
+@pytest.mark.parametrize(
+    ("mask", "rows", "reached"), [("normal", 10**4, 0.999), ("one", 10**4, 0.999), ("wide", 2**20, 0.5)]
+)
+def test_float_mask_averaging_papers_masks(mask: str, rows: int, reached: float) -> None:
+    """Rows of +-1 go through the layer; every z comes back plus a float mask; the attacker averages x z.
+
+    Control: masks N(0, 1) and U(+-1) give W with correlation 0.999 at 10^4 rows, U(+-1024) with over 0.5 at
+    2^20. Ours is the next test.
+    """
+    signs_ND = signs("averaging", rows, 8)
+    weights = np.random.default_rng(5).standard_normal((8, 8))
+    draw = np.random.default_rng(6)
+    masks = {
+        "normal": lambda: draw.standard_normal((rows, 8)),
+        "one": lambda: draw.uniform(-1, 1, (rows, 8)),
+        "wide": lambda: draw.uniform(-1024, 1024, (rows, 8)),
+    }
+    answers = signs_ND @ weights + masks[mask]()
+    assert correlation(averaged(signs_ND, answers), weights) > reached
+
+
+def test_float_mask_averaging_ring_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on our response: 4096 rows of +-1, the key holder's shares averaged against them.
+
+    Control: masks of 61 bits, as floats of +-1024 are at our scale: the shares' bytes are not uniform
+    (p < 1e-6). Ours: every byte of every share uniform (p > 1e-6), correlation with M at chance.
+    """
+    plan = product_plan(LISTED[0], rows=4096, contraction=16, kept=16, contracted=4)
+    signs_ND = signs("ring masks", 4096, 16)
+
+    # |M| < 2^47: a bare product of 16 terms does not wrap, so that the control can be averaged.
+    matrix_DK = words_of("row 5", 16 * 16).reshape(16, 16) >> np.uint64(17)
+
+    def attack() -> tuple[float, float]:
+        transcript = Transcript(
+            plan, [signs_ND], randomness=RecordedRandomness(b"row 5"), matrix_DK=matrix_DK
+        )
+        share_NK = transcript.share()
+        matrix = transcript.matrix_DK.view(np.int64).astype(np.float64)
+        seen = averaged(signs_ND, share_NK.view(np.int64).astype(np.float64))
+        by_place = share_NK.view(np.uint8).reshape(-1, 8)
+        return min(chi_square_p(by_place[:, k]) for k in range(8)), abs(correlation(seen, matrix))
+
+    p_value, found = attack()
+    assert p_value > P_THRESHOLD
+    assert found <= 4 / 16
+
+    without_mask(monkeypatch)
+    p_value, found = attack()
+    assert p_value < P_THRESHOLD
+    assert found > 0.95
+
+
+# --- rows 6 and 8
+
+ROWS_SOLVED = 44  # 44 x 63 columns x 128 x 3 primes: over 2^20 residuals
+
+
+def solvable() -> PackingPlan:
+    """A product whose response is one request ciphertext times one unknown polynomial per row."""
+    return product_plan(LISTED[0], rows=ROWS_SOLVED, contraction=128, kept=64, contracted=128)
+
+
+def test_bare_response_linear_solve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key holder knows its c1 and sees c1' = sum p c1 + pk1 u + e1; it solves for p by one column.
+
+    Control, u = e = 0: P exactly from one response, and the other 63 columns agree with it exactly.
+    Ours: no entry of P; what the other columns leave is uniform (Kolmogorov-Smirnov, over 2^20 residuals).
+    """
+    plain_ND = small_multipliers("row 6", ROWS_SOLVED, 128)
+    ours = Transcript(solvable(), [plain_ND], randomness=RecordedRandomness(b"row 6"))
+    solved, left = solve_by_one_column(ours, ours.response()[1])
+    assert not (solved == plain_ND).any()
+    assert left.size >= 2**20
+    assert kolmogorov_p(left) > P_THRESHOLD
+
+    without_rerandomisation(monkeypatch)
+    bare = Transcript(solvable(), [plain_ND], randomness=RecordedRandomness(b"row 6"))
+    solved, left = solve_by_one_column(bare, bare.response()[1])
+    assert np.array_equal(solved, plain_ND)
+    assert not left.any()
+
+
+class RepeatedRandomness:
+    """A broken source: the same seeds for every response."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def seed(self) -> Seed:
+        self._calls += 1
+        return Seed(bytes([self._calls]) * 32)
+
+
+def test_reused_zero_difference_of_responses() -> None:
+    """Two responses with different P to one request: the key holder subtracts c1' from c1' and solves.
+
+    Control, the same seeds twice: the encryptions of zero cancel and P - P' is exact. Ours, fresh seeds for
+    each: no entry.
+    """
+    plains = [small_multipliers(name, ROWS_SOLVED, 128) for name in ("first", "second")]
+    difference = plains[0] - plains[1]
+
+    def attack(transcript: Transcript) -> NDArray[np.bool_]:
+        c1 = transcript.response(0)[1]
+        transcript.tables.subtract(c1, transcript.response(1)[1])
+        hits: NDArray[np.bool_] = solve_by_one_column(transcript, c1)[0] == difference
+        return hits
+
+    source = RecordedRandomness(b"row 8")
+    assert not attack(Transcript(solvable(), plains, randomness=source)).any()
+    reused = [RepeatedRandomness(), RepeatedRandomness()]
+    assert attack(Transcript(solvable(), plains, randomness=source, responder=[*reused])).all()
+
+
+def repeated(monkeypatch: pytest.MonkeyPatch, responder: Callable[[], Any], responses: int) -> int:
+    """How many of the drawn u, e0, e1 and r were drawn before, over responses to one request."""
+    drawn: Counter[bytes] = Counter()
+    with monkeypatch.context() as patch:
+        for name in ("_ternary", "_gaussian", "_uniform"):
+            sample: Sampler = getattr(rlwe, name)
+
+            def recorded(
+                parameters: ParameterSet,
+                seed: Seed,
+                purpose: bytes,
+                index: int,
+                *,
+                sample: Sampler = sample,
+            ) -> NDArray[Any]:
+                values = sample(parameters, seed, purpose, index)
+                if purpose in {b"u", b"e0", b"e1", b"mask"}:
+                    drawn[blake2b(values.tobytes(), digest_size=16).digest()] += 1
+                return values
+
+            patch.setattr(rlwe, name, recorded)
+        plan = product_plan(TESTING_ONLY, rows=4, contraction=8, kept=16, contracted=8)
+        plain_ND = small_multipliers("row 8", 4, 8)
+        sources = [responder() for _ in range(responses)]
+        Transcript(plan, [plain_ND] * responses, randomness=SystemRandomness(), responder=sources)
+    assert drawn.total() == responses * 4 * plan.responses
+    return drawn.total() - len(drawn)
+
+
+def test_reused_zero_over_many_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key holder compares all encryptions of zero and masks of 2^10 responses.
+
+    Control, seeds that repeat: all but the first response's. Ours: none is ever drawn twice.
+    """
+    assert repeated(monkeypatch, SystemRandomness, 2**10) == 0
+    assert repeated(monkeypatch, RepeatedRandomness, 8) == 7 * 4 * 2
+
+
+def test_reused_stream_key_at_the_sampler() -> None:
+    """2^20 draws: 2^17 seeds, each with two purposes and four numbers; equal stream keys would repeat a stream.
+
+    Control, a seed that repeats: equal keys. Ours: 2^20 different keys. (Each key's counter starts at zero
+    and is used for one stream, so different keys are different (key, counter) pairs.)
+    """
+
+    def keys(randomness: Any, seeds: int) -> set[bytes]:
+        return {
+            derive(seed, purpose, number.to_bytes(8, "little"))
+            for seed in (randomness.seed() for _ in range(seeds))
+            for purpose in (b"u", b"e0")
+            for number in range(4)
+        }
+
+    class Stuck:
+        def seed(self) -> Seed:
+            return PUBLIC_SEED
+
+    assert len(keys(SystemRandomness(), 2**17)) == 2**20
+    assert len(keys(Stuck(), 4)) == 8
+
+
+# --- row 7
+
+
+def fractions_of(phases: Integers, modulus: int) -> Integers:
+    """What of a phase is not message: centred, modulo q / 2^64, times 2^64 for exactness."""
+    scaled = (phases << 64) % modulus
+    centred: Integers = np.where(scaled > modulus // 2, scaled - modulus, scaled)
+    return centred
+
+
+def noise_of(phases: Integers, modulus: int) -> NDArray[np.float64]:
+    """The noise of a phase, in units of q."""
+    return fractions_of(phases, modulus).astype(np.float64) / 2.0**64
+
+
+def known_bits(transcript: Transcript, plain_D: NDArray[np.int64], usable_M: NDArray[np.bool_]) -> float:
+    """The attack: least squares of the response's noise on the request's, bits known per 64-bit weight."""
+    modulus = transcript.plan.parameters.modulus
+    request_MK, response_MK = transcript.request_phase(), transcript.response_phases()[0]
+    noise_MK = noise_of(request_MK, modulus)
+    design = np.concatenate(
+        [negacyclic(column.astype(object)).astype(np.float64)[usable_M] for column in noise_MK.T]
+    )
+    guess: Integers = np.zeros(len(plain_D), dtype=object)
+    for _ in range(3):  # each pass takes off the bits that float64 could hold
+        left = noise_of((response_MK - negacyclic(guess) @ request_MK) % modulus, modulus)
+        change = np.linalg.lstsq(design, left[usable_M].T.ravel(), rcond=None)[0]
+        guess = guess + np.array([round(value) for value in change], dtype=object)
+    error = (guess[::-1] - plain_D.astype(object)).astype(np.float64)
+    return max(0.0, 64 - log2(1 + 2 * float(np.sqrt(np.mean(np.square(error))))))
+
+
+def mask_used_coefficients_only(mask: Any) -> Any:
+    """A broken mask: zero wherever no row of the product is read from."""
+    kept = np.zeros_like(mask)
+    kept[..., -64:] = mask[..., -64:]  # one row per ciphertext: the last coefficient of each column
+    return kept
+
+
+@pytest.mark.parametrize("broken", ["no mask", "used coefficients only"])
+def test_noise_least_squares(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """Re-randomised, but is it masked? The key holder knows its errors e and sees sum p e + fresh noise.
+
+    Weights of 64 bits, as a multiplier of `acml` has. Control, without a mask or with one on the coefficients
+    in use only: 62 to 64 of 64 bits of each weight. Ours: at most one bit.
+    """
+    plan = product_plan(LISTED[2], rows=1, contraction=128, kept=64, contracted=128, multiplier_bits=63)
+    plain_ND = words_of("row 7", 128).view(np.int64).reshape(1, 128)
+    usable_M = np.ones(128, dtype=np.bool_)
+    usable_M[-1] = broken == "no mask"
+
+    ours = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 7"))
+    assert known_bits(ours, plain_ND[0], usable_M) <= 1
+    if broken == "no mask":
+        without_mask(monkeypatch)
+    else:
+        break_sampler(monkeypatch, "_uniform", {b"mask"}, mask_used_coefficients_only)
+    control = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 7"))
+    assert known_bits(control, plain_ND[0], usable_M) >= 62
+
+
+# --- row 18
+
+
+def key_from_public_key(parameters: ParameterSet) -> tuple[list[int], list[int]]:
+    """Attack pk0 = e - pk1 s by lattice reduction; returns the key found and the key."""
+    holder = RlweKeyHolder(parameters, public_seed=PUBLIC_SEED, randomness=RecordedRandomness(b"row 18"))
+    tables = transform(parameters)
+    polynomials = [
+        unpack(parameters, holder.public_key(), 1),
+        rlwe._uniform(parameters, PUBLIC_SEED, b"pk1", 0),
+        holder._secret[None].copy(),
+    ]
+    for each in polynomials:
+        tables.inverse(each)
+    pk0, pk1, secret = (join_residues(each, parameters.primes)[0] for each in polynomials)
+    found = nearest_secret(-negacyclic(pk1), pk0, modulus=parameters.modulus, secret_bits=1, error_bits=1)
+    modulus = parameters.modulus
+    return found, [int(value) - modulus * (value > modulus // 2) for value in secret]
+
+
+def test_weak_parameters_by_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user takes a small ring for speed; the evaluator reduces a lattice made of the public key.
+
+    Control, N = 32 with 47 bits, unchecked: the whole secret key in a second. Ours: that ring, the testing
+    ring and a modulus too large are refused with bits required and bits estimated; a handshake under the
+    testing ring stops; every listed set passes.
+    """
+    weak = ParameterSet(name="weak", degree=32, primes=LISTED[0].primes[:1])
+    found, secret = key_from_public_key(weak)
+    assert found == secret
+
+    wide = ParameterSet(name="wide", degree=8192, primes=LISTED[3].primes[:5])
+    for refused in (weak, TESTING_ONLY, wide):
+        with pytest.raises(InsecureParameterError) as caught:
+            require_secure(refused)
+        assert caught.value.bits_required == REQUIRED_SECURITY_BITS == 128
+        assert caught.value.bits_estimated == refused.security_bits < 128
+    for listed in LISTED:
+        require_secure(listed)
+
+    monkeypatch.setattr(contract_module, "choose", lambda _: TESTING_ONLY)
+    with pytest.raises(InsecureParameterError):
+        handshake(label_terms(), data_terms(parameters=TESTING_ONLY.name))
+
+
+# --- row 19
+
+BANNED = ("random", "numpy.random", "torch.rand", "torch.normal", "torch.bernoulli", "torch.Generator")
+NEAR = ("secrets", "uuid")
+
+
+def dotted(node: ast.AST) -> str:
+    """The dotted name of an attribute, or nothing."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
+
+
+def random_sources(source: str) -> list[str]:
+    """Every name of a forbidden random source in a module's text, whatever it was imported as."""
+    names: dict[str, str] = {}
+    used: list[str] = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+                used.append(alias.name)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                used.append(f"{node.module}.{alias.name}")
+    for node in ast.walk(tree):
+        first, _, rest = dotted(node).partition(".")
+        if rest:
+            used.append(f"{names.get(first, first)}.{rest}")
+    return sorted({each for each in used if _is_banned(each)})
+
+
+def _is_banned(name: str) -> bool:
+    exact = any(name == each or name.startswith(each + ".") for each in (*BANNED, *NEAR))
+    return exact or name.startswith(("torch.rand", "torch.cuda.rand"))
+
+
+@pytest.mark.parametrize(
+    ("sample", "found"),
+    [
+        ("import random", ["random"]),
+        ("from random import Random as R", ["random.Random"]),
+        ("import numpy as np\nnp.random.default_rng()", ["numpy.random", "numpy.random.default_rng"]),
+        ("from numpy import random as r\nr.normal()", ["numpy.random", "numpy.random.normal"]),
+        ("import torch\ntorch.randn(3)", ["torch.randn"]),
+        ("import torch as t\nt.rand_like(x)", ["torch.rand_like"]),
+        ("def f():\n    import secrets", ["secrets"]),
+        ("import os\nos.urandom(32)", []),
+        ("randomness.seed()", []),
+    ],
+)
+def test_wrong_random_source_check_fires(sample: str, found: list[str]) -> None:
+    """Control of the next test: a module that uses a forbidden source is seen, and only that."""
+    assert random_sources(sample) == found
+
+
+def test_wrong_random_source_in_the_package() -> None:
+    """A generator that can be predicted, or shared with user code, makes every mask worthless.
+
+    Control: the test above. Ours: no module of the package names one.
+    """
+    files = sorted(Path(moiety.__file__).parent.rglob("*.py"))
+    assert len(files) > 20
+    offending = {file.name: random_sources(file.read_text(encoding="utf-8")) for file in files}
+    assert {name: found for name, found in offending.items() if found} == {}
+
+
+# --- row 27
+
+
+def recover_from_c1(transcript: Transcript) -> list[int]:
+    """Attack c1' = p c1 + e1 (what remains when pk1 = 0) by lattice reduction, from two columns."""
+    plan, primes = transcript.plan, transcript.plan.parameters.primes
+    requests = transcript.uniform_part()
+    transcript.tables.inverse(requests)
+    known = join_residues(requests, primes)[0].reshape(plan.column_length, plan.slots)
+    seen = join_residues(transcript.response()[1], primes)[0].reshape(known.shape)
+    equations = np.concatenate([negacyclic(known[:, column]) for column in range(2)])
+    values = np.concatenate([seen[:, column] for column in range(2)])
+    found = nearest_secret(equations, values, modulus=plan.parameters.modulus, secret_bits=15, error_bits=2)
+    return found[::-1]
+
+
+def test_chosen_public_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key holder takes pk1 = 0: then c1' is its own c1 times p plus a small error, solved by LLL.
+
+    Control: all of a row of P, exactly. Ours: nothing, and pk1 is not its to choose: the seed covers the
+    data owner's nonce, which comes after its own, and differs from session to session.
+    """
+    plan = product_plan(LISTED[0], rows=1, contraction=16, kept=512, contracted=16)
+    plain_ND = small_multipliers("row 27", 1, 16)
+    ours = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 27"))
+    assert not (np.array(recover_from_c1(ours), dtype=object) == plain_ND[0]).any()
+
+    break_sampler(monkeypatch, "_uniform", {b"pk1"}, np.zeros_like)
+    control = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 27"))
+    assert recover_from_c1(control) == plain_ND[0].tolist()
+
+
+def test_chosen_public_key_seed_depends_on_both_nonces() -> None:
+    """The key holder fixes everything of its own and hopes for the pk1 of an earlier session.
+
+    Control: with the data owner's nonce fixed too, the seed repeats. Ours: 256 nonces of the data owner give
+    256 seeds of pk1, and so do 256 of the label owner.
+    """
+
+    def seeds(**nonces: str) -> bytes:
+        label = label_terms(**({"nonce": nonces["label"]} if "label" in nonces else {}))
+        data = data_terms(**({"nonce": nonces["data"]} if "data" in nonces else {}))
+        return contract_of(label=label, data=data).public_seed
+
+    assert seeds() == seeds()
+    many = [f"{number:064x}" for number in range(256)]
+    assert len({seeds(data=each) for each in many} | {seeds(label=each) for each in many}) == 512
+
+
+# --- row 28
+
+
+def largest_error(modulus_bits: float, *, rows: int = 64, contraction: int = 16) -> int:
+    """The largest error of a product, in units, at the most rows per ciphertext and all multipliers extreme."""
+    primes = primes_near(modulus_bits / 3, degree=256, count=3)
+    parameters = ParameterSet(name="bound", degree=256, primes=primes, testing_only=True)
+    plan = product_plan(parameters, rows=rows, contraction=contraction, kept=4, contracted=1)
+    assert plan.rows_per_ciphertext == 64
+    plain_ND = np.full((rows, contraction), 2**15 - 1, dtype=np.int64)
+    transcript = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 28"))
+    got = transcript.share() + transcript.evaluator_shares[0]
+    error = (got - plain_ND.view(np.uint64) @ transcript.matrix_DK).view(np.int64)
+    return int(np.abs(error).max())
+
+
+def test_noise_bound_at_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 rows in a ciphertext, every multiplier 2^15 - 1, every error at the sampler's cut of 19.
+
+    Control, a modulus chosen as if a slot collected the noise of one row: errors of many units. Ours, the
+    modulus exactly at the bound, nothing to spare: never more than one unit.
+    """
+    break_sampler(
+        monkeypatch,
+        "_gaussian",
+        {b"error", b"public key error", b"e0", b"e1"},
+        lambda values: np.full_like(values, 19),
+    )
+    plan = product_plan(TESTING_ONLY, rows=64, contraction=16, kept=4, contracted=1)
+    needed = 65 + log2(noise_bound(plan.shape, degree=256, rows_per_ciphertext=64))
+    forgetful = 65 + log2(noise_bound(plan.shape, degree=256, rows_per_ciphertext=1))
+    assert needed - forgetful > 5
+    assert largest_error(needed) <= 1
+    assert largest_error(forgetful) > 16

@@ -1,0 +1,240 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from moiety.config import (
+    DataOwnerRun,
+    LabelOwnerRun,
+    load_data_owner_run,
+    load_label_owner_run,
+    load_run,
+)
+from moiety.errors import ConfigError
+
+LABEL_OWNER = """\
+version = 1
+role = "label-owner"
+run = "credit-2026"
+own = { key = "own.key", certificate = "own.crt" }
+[[peer]]
+name = "telco"
+certificate = "telco.crt"
+listen = "0.0.0.0:7443"
+[table]
+source = "labels.parquet"
+id = ["customer_id"]
+target = "default"
+[task]
+kind = "binary"
+[split]
+validation = 0.1
+[protocol]
+name = "blind"
+[model]
+units = 32
+[train]
+batch = 1024
+"""
+
+DATA_OWNER = """\
+version = 1
+role = "data-owner"
+run = "credit-2026"
+own = { key = "own.key", certificate = "own.crt" }
+[[peer]]
+name = "bank"
+certificate = "/keys/bank.crt"
+dial = "[::1]:7443"
+answer_deadline = 5
+[table]
+source = "features.csv"
+features = "all"
+[prepare]
+income = "log"
+[policy]
+smallest_batch = 64
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def edited(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+def refused(folder: Path, text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_run(write(folder, text))
+    assert caught.value.hint
+    return caught.value
+
+
+def test_label_owner_run_fills_in_defaults(tmp_path: Path) -> None:
+    run = load_run(write(tmp_path, LABEL_OWNER))
+    assert isinstance(run, LabelOwnerRun)
+    assert (run.split.test, run.train.epochs, run.train.update) == (0.2, 10, "adaptive")
+    assert (run.model.hidden, run.model.top, run.table.features) == ((32,), None, ())
+    assert (run.peer[0].connect_deadline, run.peer[0].answer_deadline) == (60, 600)
+    assert (run.protocol.name, run.protocol.scheme) == ("blind", "rlwe")
+
+
+def test_data_owner_run_fills_in_defaults(tmp_path: Path) -> None:
+    run = load_run(write(tmp_path, DATA_OWNER))
+    assert isinstance(run, DataOwnerRun)
+    assert (run.policy.smallest_batch, run.policy.released_z_per_row) == (64, 640)
+    assert (run.policy.predictions, run.policy.wide_layer) == (100_000, False)
+    assert run.prepare == {"income": "log"}
+    assert run.peer[0].answer_deadline == 5
+
+
+def test_paths_count_from_the_folder_of_the_run_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, DATA_OWNER)
+    monkeypatch.chdir(tmp_path.parent)
+    run = load_run(path.relative_to(tmp_path.parent))
+    monkeypatch.chdir("/")
+    assert run.own.key == tmp_path / "own.key"
+    assert run.table.source == tmp_path / "features.csv"
+    assert run.peer[0].certificate == Path("/keys/bank.crt")
+    assert run.folder == tmp_path / "credit-2026"
+
+
+def test_run_cannot_be_changed_after_loading(tmp_path: Path) -> None:
+    run = load_label_owner_run(write(tmp_path, LABEL_OWNER))
+    with pytest.raises(ValidationError):
+        run.train.batch = 1  # type: ignore[misc]
+
+
+def test_run_file_missing_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run file at .*absent.toml") as caught:
+        load_run(tmp_path / "absent.toml")
+    assert "moiety init" in caught.value.hint
+
+
+def test_run_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_run(tmp_path)
+
+
+def test_syntax_error_names_the_line(tmp_path: Path) -> None:
+    assert "line 1" in refused(tmp_path, "version = \n").message
+
+
+def test_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"version = 1 # \xff\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_run(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ("version = 1\n", "", "version", "version = 1"),
+        ("version = 1", "version = 2", "version", "version = 1"),
+        ('role = "label-owner"\n', "", "role", "data-owner"),
+        ('"label-owner"', '"boss"', "role", "label-owner"),
+        ('"label-owner"', "3", "role", "label-owner"),
+        ('"credit-2026"', '"Credit 2026"', "run", "a-z0-9"),
+        ('"credit-2026"', '"../up"', "run", "a-z0-9"),
+        ('"credit-2026"', '"up\\n"', "run", "a-z0-9"),
+        ('key = "own.key"', "key = 5", "own.key", "quotes"),
+        ('key = "own.key"', 'key = ""', "own.key", "quotes"),
+        ("[[peer]]", "[peer]", "peer", "list"),
+        ('listen = "0.0.0.0:7443"\n', "", "peer[0]", "dial"),
+        ("listen =", 'dial = "h:1"\nlisten =', "peer[0]", "dial"),
+        ("0.0.0.0:7443", "0.0.0.0", "peer[0].listen", "host:port"),
+        ("0.0.0.0:7443", "::1:7443", "peer[0].listen", "brackets"),
+        ("0.0.0.0:7443", "h:65536", "peer[0].listen", "host:port"),
+        ("listen =", "connect_deadline = 0\nlisten =", "peer[0].connect_deadline", "greater"),
+        ("labels.parquet", "labels.xls", "table.source", ".parquet"),
+        ('target = "default"\n', "", "table.target", "add table.target"),
+        ('["customer_id"]', '["a", "a"]', "table.id", "once"),
+        ('["customer_id"]', '"customer_id"', "table.id", "list"),
+        ("[task]", '[task]\nkin = "binary"', "task.kin", "kind"),
+        ('"binary"', '"ranking"', "task.kind", "multiclass"),
+        ("validation = 0.1", "validation = 0.95", "split.validation", "0.9"),
+        ("validation = 0.1", "validation = 0.8", "split", "0.95"),
+        ("validation = 0.1", "validation = nan", "split.validation", "finite"),
+        ('"blind"', '"joint"', "protocol.name", "blind"),
+        ("[protocol]", '[protocol]\nscheme = "paillier"', "protocol.scheme", "rlwe"),
+        ("units = 32", "units = 0", "model.units", "1"),
+        ("units = 32", "units = 4097", "model.units", "4096"),
+        ("units = 32", 'units = "32"', "model.units", "whole number"),
+        ("units = 32", "units = true", "model.units", "whole number"),
+        ("units = 32", 'hidden = [1]\ntop = "m:f"', "model", "one of the two"),
+        ("units = 32", 'top = "no_colon"', "model.top", ":"),
+        ("units = 32", "hidden = [0]", "model.hidden[0]", "1"),
+        ("batch = 1024", "batch = 0", "train.batch", "1"),
+        ("batch = 1024", "bach = 1024", "train.bach", "did you mean batch"),
+        ("batch = 1024", "zzz = 1", "train.zzz", "known keys here: epochs"),
+        ("batch = 1024", "learning_rate = 0", "train.learning_rate", "0"),
+        ("batch = 1024", "learning_rate = inf", "train.learning_rate", "finite"),
+        ("batch = 1024", 'optimizer = "lion"', "train.optimizer", "adam"),
+        ("batch = 1024", 'update = "adam"', "train.update", "adaptive"),
+    ],
+)
+def test_unusable_key_is_named_with_a_hint(tmp_path: Path, old: str, new: str, key: str, hint: str) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, old, new))
+    assert f"run.toml: {key} " in error.message
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ('features = "all"', "features = []", "table.features", ""),
+        ('features = "all"', 'features = "most"', "table.features", ""),
+        ('"log"', '"cube"', "prepare.income", "quantile"),
+        ("smallest_batch = 64", "smallest_batch = 0", "policy.smallest_batch", "1"),
+        ("smallest_batch = 64", "wide_layer = 1", "policy.wide_layer", "true or false"),
+        ("smallest_batch = 64", "released_z = 1", "policy.released_z", "released_z_per_row"),
+        ("[policy]", "[train]", "train", "known keys"),
+    ],
+)
+def test_unusable_key_of_a_data_owner_is_named_with_a_hint(
+    tmp_path: Path, old: str, new: str, key: str, hint: str
+) -> None:
+    error = refused(tmp_path, edited(DATA_OWNER, old, new))
+    assert f"run.toml: {key}" in error.message
+    assert hint in error.hint
+
+
+def test_misspelt_key_is_named_before_the_missing_one_it_causes(tmp_path: Path) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, "target =", "targte ="))
+    assert "table.targte" in error.message
+    assert "target" in error.hint
+
+
+def test_own_columns_of_a_label_owner_are_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, "target =", 'features = ["age"]\ntarget ='))
+    assert "table.features names own columns" in error.message
+
+
+def test_two_peers_are_refused_as_not_supported(tmp_path: Path) -> None:
+    peer = '[[peer]]\nname = "two"\ncertificate = "two.crt"\ndial = "h:1"\n[table]'
+    error = refused(tmp_path, edited(LABEL_OWNER, "[table]", peer))
+    assert "one peer per run is supported" in error.message
+
+
+def test_long_text_is_not_repeated_in_the_error(tmp_path: Path) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, '"binary"', f'"{"secret" * 20}"'))
+    assert "secret" not in error.message + error.hint
+
+
+def test_other_roles_run_file_is_refused_with_the_right_command(tmp_path: Path) -> None:
+    path = write(tmp_path, DATA_OWNER)
+    assert load_data_owner_run(path).role == "data-owner"
+    with pytest.raises(ConfigError, match="role is data-owner") as caught:
+        load_label_owner_run(path)
+    assert "moiety provide" in caught.value.hint
+    path = write(tmp_path, LABEL_OWNER)
+    assert load_label_owner_run(path).role == "label-owner"
+    with pytest.raises(ConfigError, match="role is label-owner") as caught:
+        load_data_owner_run(path)
+    assert "moiety train" in caught.value.hint
