@@ -42,8 +42,10 @@ def _train(parties: Parties) -> dict[str, int]:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         memory[name] = 1024 * usage.ru_maxrss
-    if any(process.returncode for process in processes.values()):
-        raise RuntimeError(FAILED)
+        if process.returncode:
+            for other in processes.values():
+                other.terminate()
+            raise RuntimeError(FAILED)
     return memory
 
 

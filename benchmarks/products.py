@@ -39,7 +39,7 @@ class Size:
 
 
 SIZES: Final = (
-    Size(rows=1024, contraction=64, kept=64, runs=41),
+    Size(rows=1024, contraction=64, kept=64, runs=81),
     Size(rows=8192, contraction=300, kept=32, runs=11),
     Size(rows=256, contraction=784, kept=128, runs=15),
 )

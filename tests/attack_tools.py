@@ -155,7 +155,8 @@ class Transcript:
         phase = unpack(self.plan.parameters, packed, self.plan.requests)[:1].copy()
         self.tables.multiply_accumulate(phase, self.uniform_part(), self.holder._secret)
         self.tables.inverse(phase)
-        return self._columns(phase)[0]
+        columns: Integers = self._columns(phase)[0]
+        return columns
 
     def response_phases(self) -> Integers:
         """Decrypt a response without rounding: (responses, column length, slots) modulo q."""

@@ -107,11 +107,11 @@ def test_paths_count_from_the_folder_of_the_run_file(tmp_path: Path, monkeypatch
 def test_run_cannot_be_changed_after_loading(tmp_path: Path) -> None:
     run = load_label_owner_run(write(tmp_path, LABEL_OWNER))
     with pytest.raises(ValidationError):
-        run.train.batch = 1  # type: ignore[misc]
+        run.train.batch = 1
 
 
 def test_run_file_missing_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no run file at .*absent.toml") as caught:
+    with pytest.raises(ConfigError, match=r"no run file at .*absent\.toml") as caught:
         load_run(tmp_path / "absent.toml")
     assert "moiety init" in caught.value.hint
 
@@ -148,7 +148,7 @@ def test_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         ("[[peer]]", "[peer]", "peer", "list"),
         ('listen = "0.0.0.0:7443"\n', "", "peer[0]", "dial"),
         ("listen =", 'dial = "h:1"\nlisten =', "peer[0]", "dial"),
-        ("0.0.0.0:7443", "0.0.0.0", "peer[0].listen", "host:port"),
+        ("0.0.0.0:7443", "0.0.0.0", "peer[0].listen", "host:port"),  # noqa: S104
         ("0.0.0.0:7443", "::1:7443", "peer[0].listen", "brackets"),
         ("0.0.0.0:7443", "h:65536", "peer[0].listen", "host:port"),
         ("listen =", "connect_deadline = 0\nlisten =", "peer[0].connect_deadline", "greater"),

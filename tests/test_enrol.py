@@ -90,5 +90,5 @@ def test_trust_of_a_private_key_is_refused(parties: tuple[Path, Path]) -> None:
 
 
 def test_trust_of_a_missing_file_names_it(parties: tuple[Path, Path]) -> None:
-    with pytest.raises(ConfigError, match="absent.crt"):
+    with pytest.raises(ConfigError, match=r"absent\.crt"):
         trust(parties[0] / "run.toml", parties[0] / "absent.crt")

@@ -1,5 +1,5 @@
 import copy
-import pickle
+import pickle  # noqa: TID251 - that it is refused is what is tested
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_missing_file_of_an_identity_is_named(tmp_path: Path, missing: str) -> N
 def test_key_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
     create_identity(tmp_path, "bank")
     (tmp_path / "own.key").chmod(mode)
-    with pytest.raises(ConfigError, match="own.key") as caught:
+    with pytest.raises(ConfigError, match=r"own\.key") as caught:
         load_identity(tmp_path / "own.key", tmp_path / "own.crt")
     assert "chmod 600" in caught.value.hint
 
@@ -143,7 +143,7 @@ def test_unreadable_key_is_refused(tmp_path: Path, passphrase: bytes | None) -> 
         serialization.BestAvailableEncryption(passphrase or b"x"),
     )
     (tmp_path / "own.key").write_bytes(locked if passphrase else b"no key")
-    with pytest.raises(PeerIdentityError, match="own.key is not a private key"):
+    with pytest.raises(PeerIdentityError, match=r"own\.key is not a private key"):
         load_identity(tmp_path / "own.key", tmp_path / "own.crt")
 
 
@@ -158,7 +158,7 @@ def test_own_expired_certificate_is_named_with_its_date(tmp_path: Path) -> None:
 def test_pinned_expired_certificate_is_named_with_its_date(tmp_path: Path) -> None:
     path = written(tmp_path, certificate(start=-9 * DAY, end=-2 * DAY))
     day = f"{datetime.now(UTC) - 2 * DAY:%Y-%m-%d}"
-    with pytest.raises(PeerIdentityError, match=f"peer.crt expired on {day}"):
+    with pytest.raises(PeerIdentityError, match=rf"peer\.crt expired on {day}"):
         load_pinned(path)
 
 
@@ -180,7 +180,7 @@ def test_pinned_file_with_two_certificates_pins_only_the_first(tmp_path: Path) -
 
 
 def test_pinned_file_missing_points_at_trust(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="peer.crt cannot be read") as caught:
+    with pytest.raises(ConfigError, match=r"peer\.crt cannot be read") as caught:
         load_pinned(tmp_path / "peer.crt")
     assert "moiety trust" in caught.value.hint
 

@@ -298,7 +298,7 @@ def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, list
 
 def test_second_session_is_refused_while_one_is_open(parties: Parties, listener: Listener) -> None:
     with connected(parties, listener) as (dialled, accepted):
-        with pytest.raises(PeerUnreachableError, match="another one|another session"):
+        with pytest.raises(PeerUnreachableError, match=r"another one|another session"):
             dial_bank(parties, listener.address, seconds=1)
         dialled.send(b"undisturbed")
         assert accepted.receive(deadline_seconds=PATIENCE) == b"undisturbed"

@@ -127,12 +127,13 @@ def demo(
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
     try:
-        app(arguments)
+        app(arguments, prog_name="moiety")
     except MoietyError as error:
         typer.echo(f"error: {error.message}", err=True)
         if error.hint:
             typer.echo(f"hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # how typer passes Ctrl-C on, without a word
+            typer.echo("interrupted", err=True)
+        raise

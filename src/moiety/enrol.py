@@ -1,5 +1,6 @@
 """Setting a party up: `moiety init` and `moiety trust`."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from moiety.errors import ConfigError
 from moiety.identity import CERTIFICATE_FILE, create_identity, fingerprint, load_pinned, same_certificate
 
 RUN_FILE: Final = "run.toml"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _COMMON: Final = """\
 version = 1
@@ -75,18 +77,35 @@ def initialise(folder: Path, *, role: str, name: str, run: str) -> str:
     """Write key, certificate and a run file to fill in; return the certificate's fingerprint.
 
     Raises:
-        ConfigError: no such role, or the folder holds a run file or a key already.
+        ConfigError: no such role, a name that cannot be used, or a folder that cannot be written to or
+            holds a run file or a key already.
     """
     if role not in _TEMPLATES:
         raise ConfigError(f"there is no role {role!r}", hint=f"one of {', '.join(_TEMPLATES)}")
+    _require_name("name", name)
+    _require_name("run", run)
     run_file = folder / RUN_FILE
     if run_file.exists():
         raise ConfigError(f"{run_file} exists", hint="name another folder")
-    printed = create_identity(folder, name)
     text = _TEMPLATES[role].format(role=role, run=run, connection=_CONNECTIONS[role])
-    run_file.write_text(text, encoding="utf-8")
+    try:
+        printed = create_identity(folder, name)
+        run_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written to: {error.strerror}",
+            hint="name a folder that this user may write to",
+        ) from error
     load_run(run_file)
     return printed
+
+
+def _require_name(option: str, value: str) -> None:
+    if not _NAME.fullmatch(value):
+        raise ConfigError(
+            f"{option} cannot be used as a name",
+            hint=f"write {option} with up to 64 of a-z, 0-9, dot, hyphen and underscore",
+        )
 
 
 def trust(run_file: Path, certificate: Path) -> str:

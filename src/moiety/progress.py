@@ -35,6 +35,7 @@ class ProgressBar:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,  # a log file gets the lines only
         )
         self._task = self._progress.add_task(
             "training", total=None, epoch=1, loss=0.0, sent=0.0, received=0.0

@@ -39,6 +39,8 @@ _OPTIONS: Final = (
     # A peer that has vanished is noticed within about ten seconds.
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_timeout_ms", 5000),
+    # The limit that counts: without it an unanswered ping was not noticed in 45 s (grpcio 1.85).
+    ("grpc.http2.ping_timeout_ms", 5000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
@@ -119,6 +121,9 @@ class StreamChannel:
     def _after_close(self) -> None:
         """Do what this end needs once everything was handed over."""
 
+    def _after_end(self) -> None:
+        """Do what this end needs once the peer sends nothing more."""
+
     def outgoing(self) -> Iterator[bytes]:
         """Yield what is to be sent until `close`; runs in one of gRPC's threads."""
         try:
@@ -144,6 +149,7 @@ class StreamChannel:
             self._gone.set()
         finally:
             self._ended.set()
+            self._after_end()
             self._put_end()
 
     def __enter__(self) -> Self:
@@ -208,6 +214,10 @@ class DialledChannel(StreamChannel):
                 hint="wait until the peer's present session is over, then start again",
             )
         self._reader.start()
+
+    def _after_end(self) -> None:
+        # The listener's end is the end of the stream: nobody will take what a `send` waits to hand over.
+        self._gone.set()
 
     def _after_close(self) -> None:
         self._reader.join(FLUSH_SECONDS)

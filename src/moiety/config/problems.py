@@ -51,7 +51,8 @@ def _described(detail: ErrorDetails, *, model: type[BaseModel]) -> tuple[str, st
     if kind == "literal_error":
         return f"is {found}", f"supported: {context['expected']}"
     if kind == "string_pattern_mismatch":
-        return f"is {found}, which is not allowed here", f"match {context['pattern'].rstrip('z')}"
+        pattern = context["pattern"].removesuffix(r"\z")
+        return f"is {found}, which is not allowed here", f"match {pattern}"
     expected = _EXPECTED.get(kind, detail["msg"].removeprefix("Input should be "))
     return f"is {found}", f"{key} should be {expected}"
 

@@ -41,8 +41,8 @@ from moiety.crypto.secret import Secret
 from moiety.errors import MalformedMessageError
 from moiety.ring import RingArray
 
-PIECE: Final = 4
-"""Ciphertexts worked on together by one thread: more leave its caches, and each step then waits for memory."""
+PIECE: Final = 2
+"""Ciphertexts that one thread works on together; more would leave its caches between two steps."""
 
 Polynomials = NDArray[np.uint64]
 Number = TypeVar("Number", bound=np.generic)

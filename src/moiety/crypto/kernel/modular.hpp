@@ -48,7 +48,9 @@ struct Modulus {
   // The estimate of a / p loses less than 2^shift / p < 1 by the shift, less than 1 by the floor in
   // wide_barrett and less than 1 by its own floor: the difference is below 3p < 2^52.
   u64 reduce_wide(u128 a) const {
-    const u64 estimate = high(static_cast<u64>(a >> shift), wide_barrett);
+    // Two shifts of words: a 128-bit shift would also allow for 64 and more. Here 20 <= shift <= 49.
+    const u64 shifted = (static_cast<u64>(a >> 64) << (64 - shift)) | (static_cast<u64>(a) >> shift);
+    const u64 estimate = high(shifted, wide_barrett);
     return reduce_once(reduce_once(static_cast<u64>(a) - estimate * p, 2 * p), p);
   }
 };

@@ -1,0 +1,180 @@
+"""Row 26 of the attacks: what depends on labels and could be seen by the data owner."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from moiety.contract import Contract
+from moiety.crypto.sampling import Seed
+from moiety.errors import LocalProtocolError, RemoteProtocolError
+from moiety.messages import Block, Kind, Request, encode_request
+from moiety.nn import InteractiveLinear
+from moiety.protocol.blind import BlindDataOwner
+from moiety.ring import encode_gradients
+from moiety.schedule import RowHandle, RowIndices, Schedule, Split
+from moiety.simulate import Pair
+from moiety.step_rule import AdaptiveStep
+from tests.attack_tools import folded_auc
+from tests.pair import contract_of, data_terms, label_terms, training_handles
+from tests.randomness import words_of
+from tests.test_attacks_protocol import FROM_DATA_OWNER, outline, pair_of, rectified
+
+CLIPPING_RATE = 100.0
+
+
+class PairLink:
+    """The layer's end of a pair in this process."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._z = np.zeros((0, 0))
+        self.clipped = 0
+
+    def start(self, handle: RowHandle, *, training: bool) -> None:
+        self._z = self._pair.forward(handle, training=training)
+
+    def result(self) -> NDArray[np.float64]:
+        return self._z
+
+    def update(self, scaled_NK: NDArray[np.float64]) -> None:
+        words = words_of("rounding", scaled_NK.size).reshape(scaled_NK.shape)
+        rounded, clipped = encode_gradients(scaled_NK, words)
+        self.clipped += clipped
+        self._pair.update(rounded)
+
+
+def learnable() -> tuple[Contract, NDArray[np.int16], NDArray[np.int64]]:
+    """A small run: 192 rows of 6 columns, 4 units, 2 epochs of 8 batches; one label in eight is 1."""
+    terms = {"rows": 192, "batch": 24, "validation": 0.0, "test": 0.0, "epochs": 2}
+    contract = contract_of(
+        label=label_terms(**terms, out_features=4), data=data_terms(rows=192, in_features=6)
+    )
+    labels = (words_of("labels", 192) % np.uint64(24) == 0).astype(np.int64)
+    return contract, rectified("row 26", 192, 6) >> 6, labels
+
+
+def to_data_owner(
+    labels_N: NDArray[np.int64], *, mining: bool = False, rate: float = 0.05
+) -> tuple[list[Block], bytes]:
+    """Train; return what the data owner received, and its own share at the end.
+
+    With `mining`, a broken label owner that spares itself the update of batches without a positive label.
+    """
+    contract, table, _ = learnable()
+    seen: list[Block] = []
+    pair = pair_of(contract, table, name=b"row 26", seen=seen)
+    link = PairLink(pair)
+    layer = InteractiveLinear(link, in_features=6, out_features=4, rule=AdaptiveStep(rate))
+    top = torch.nn.Linear(4, 1)
+    with torch.no_grad():
+        top.weight.fill_(0.25)
+        top.bias.zero_()
+    for handle in training_handles(contract):
+        target = torch.from_numpy(labels_N[contract.schedule.rows_of(handle)]).float()
+        if mining and not target.any():
+            with torch.no_grad():
+                layer(handle)
+            continue
+        score = top(layer(handle)).squeeze(1)
+        torch.nn.functional.binary_cross_entropy_with_logits(score, target).backward()  # type: ignore[no-untyped-call]
+        layer.bias.grad = None
+    assert (link.clipped > 0) == (rate >= CLIPPING_RATE)
+    received = [each for each in seen if each.kind not in FROM_DATA_OWNER]
+    return received, pair.data_owner.state().share_DK.tobytes()
+
+
+def gradients_sent(blocks: list[Block], steps: int) -> NDArray[np.float64]:
+    """For each step, whether gradients came."""
+    sent = {each.step for each in blocks if each.kind is Kind.GRADIENTS}
+    return np.array([float(step + 1 in sent) for step in range(steps)])
+
+
+def test_label_dependent_messages_permuted_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data owner compares the messages of runs that differ in the labels only.
+
+    Control, a label owner that updates on batches with a positive label only, at a data owner that lets it:
+    whether GRADIENTS come tells which batches have one (AUC 1), and permuted labels give another outline.
+    Ours: permuted, constant and extreme labels give one outline, and the data owner's own share, which
+    moves by its masks only, the same bytes.
+    """
+    contract, _, labels = learnable()
+    orders = [labels, labels[::-1].copy(), np.zeros_like(labels), np.ones_like(labels)]
+    runs = [to_data_owner(each) for each in orders]
+    runs.append(to_data_owner(labels, rate=CLIPPING_RATE))  # every dz' clipped: counted here, told to nobody
+    assert len({tuple(outline(blocks)) for blocks, _ in runs}) == 1
+    assert len({share for _, share in runs}) == 1
+
+    monkeypatch.setattr(BlindDataOwner, "_check_training", lambda *_: None)
+    handles = training_handles(contract)
+    mined = [to_data_owner(each, mining=True)[0] for each in orders[:2]]
+    assert outline(mined[0]) != outline(mined[1])
+    positive = [int(labels[contract.schedule.rows_of(each)].any()) for each in handles]
+    assert 0 < sum(positive) < len(positive)
+    assert folded_auc(gradients_sent(mined[0], len(handles)), np.array(positive)) == 1.0
+
+
+def test_label_dependent_order_refused() -> None:
+    """A label owner (or its user) wants a weighted sampler: positives first, some twice.
+
+    Control, a broken layer whose requests carry row numbers: the order of first requests is the labels (AUC
+    1). Ours: the layer refuses anything but a handle, the schedule knows no other batch, and the data owner
+    refuses a batch out of turn.
+    """
+    contract, table, labels = learnable()
+    order = np.argsort(-labels, kind="stable")
+    place = np.empty(len(order))
+    place[order] = np.arange(len(order))
+    assert folded_auc(place, labels) == 1.0
+
+    pair = pair_of(contract, table, name=b"row 26")
+    layer = InteractiveLinear(PairLink(pair), in_features=6, out_features=4, rule=AdaptiveStep(0.05))
+    for free in (torch.arange(4), order[:4], [1, 2, 3], 5, slice(0, 4)):
+        with pytest.raises(LocalProtocolError, match="batch's handle"):
+            layer(free)
+    first, second = training_handles(contract)[:2]
+    for forged in (
+        RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=3),
+        RowHandle(split=Split.TRAIN, epoch=0, batch=8, rows=24),
+        RowHandle(split=Split.TRAIN, epoch=2, batch=0, rows=24),
+        RowHandle(split=Split.VALIDATION, epoch=0, batch=0, rows=24),
+    ):
+        assert not contract.schedule.contains(forged)
+    with pytest.raises(RemoteProtocolError, match="was due"):
+        pair.forward(second, training=True)
+    wrong = RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=first.rows - 1)
+    request = encode_request(Request(handle=wrong, training=False, updates=0))
+    owner = pair_of(contract, table, name=b"row 26").data_owner
+    with pytest.raises(RemoteProtocolError, match="not in the schedule"):
+        list(owner.receive(Block(kind=Kind.REQUEST, step=1, payload=request)))
+
+
+def test_label_dependent_order_is_drawn_jointly() -> None:
+    """The label owner picks its nonce until the order suits its labels; the data owner's comes after it.
+
+    Control, an order that only the label owner's nonce decides: the same for every answer. Ours: the first
+    batch differs for each of 64 nonces of the data owner.
+    """
+    owners = [data_terms(nonce=f"{number:064x}") for number in range(64)]
+
+    def first_batch(schedule: Schedule) -> bytes:
+        rows: RowIndices = schedule.rows_of(schedule.batches(Split.TRAIN, epoch=0)[0])
+        return rows.tobytes()
+
+    contracts = [contract_of(data=each) for each in owners]
+    assert len({first_batch(each.schedule) for each in contracts}) == 64
+    alone = {first_batch(_alone(each)) for each in contracts}
+    assert len(alone) == 1
+
+
+def _alone(contract: Contract) -> Schedule:
+    """A broken schedule, whose seed is the label owner's nonce."""
+    schedule = contract.schedule
+    return Schedule(
+        seed=Seed(bytes.fromhex(contract.label_owner.nonce)),
+        rows=schedule.rows,
+        validation=schedule.validation,
+        test=schedule.test,
+        batch=schedule.batch,
+        epochs=schedule.epochs,
+    )

@@ -1,0 +1,84 @@
+import io
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from rich.console import Console
+
+from moiety import demo
+from moiety.config import load_data_owner_run, load_label_owner_run
+from moiety.data.credit import CREDIT_FEATURES, CREDIT_TARGET
+from moiety.demo import run_demo, set_up, simulate_runs
+from moiety.errors import ConfigError, TransportError
+from moiety.trainer import Silence
+from tests.parties import configure, free_address
+
+FEW_ROWS = 3000
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the demonstration on the first rows only."""
+    split = demo._split_table
+    monkeypatch.setattr(demo, "_split_table", lambda _: split(FEW_ROWS))
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_demo_trains_in_two_processes_and_compares(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=400)
+    run_demo(tmp_path / "demo", epochs=1, console=console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for words in (
+        "telco holds 23 features, bank holds the defaults",
+        "encrypted",
+        "twin, in the clear",
+        "Adam, in the clear",
+        "test AUC",
+        "test KS",
+        "bank sent",
+        "peak memory: bank ",
+        ", telco ",
+        "log2 q = 141",
+        "data owner learnt: ",
+        "label owner learnt: 32 values of z for each training row",
+    ):
+        assert words in text
+    saved = {path.name for path in (tmp_path / "demo" / "telco" / "credit").iterdir()}
+    assert saved == {"model.json", "model.safetensors"}
+
+
+def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:
+    parties = set_up(tmp_path / "demo", address="127.0.0.1:7443", epochs=3, rows=50)
+    bank, telco = parties.label_owner.parent, parties.data_owner.parent
+    assert parquet.read_schema(bank / "labels.parquet").names == [CREDIT_TARGET]
+    assert parquet.read_schema(telco / "features.parquet").names == list(CREDIT_FEATURES)
+    assert not {path.name for path in bank.iterdir()} & {"features.parquet"}
+    assert (telco / "bank.crt").read_bytes() == (bank / "own.crt").read_bytes()
+    assert (telco / "own.key").read_bytes() != (bank / "own.key").read_bytes()
+    assert load_label_owner_run(parties.label_owner).train.epochs == 3
+    assert load_data_owner_run(parties.data_owner).peer[0].dial == "127.0.0.1:7443"
+
+
+def test_demo_refuses_a_folder_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exists") as caught:
+        run_demo(tmp_path, epochs=1, console=Console(file=io.StringIO()))
+    assert "another folder" in caught.value.hint
+
+
+def test_demo_says_which_process_failed_and_ends_the_other(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parties = set_up(tmp_path / "demo", address=free_address(), epochs=1, rows=2000)
+    configure(parties.label_owner, {"table.target": "defaults"})
+    with pytest.raises(TransportError, match="the process of bank and telco failed"):
+        demo._run_processes(parties)
+    assert "no column 'defaults'" in capfd.readouterr().err
+
+
+def test_simulate_runs_takes_its_example_without_run_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SIMULATED_ROWS", 2000)
+    result = simulate_runs(None, None, observer=Silence())
+    assert result.rows == 2000
+    assert "AUC" in result.test
+    assert not Path(result.folder).exists()
