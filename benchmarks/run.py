@@ -6,6 +6,7 @@ processes, on all cores, added to the figures that the file has.
 
 import argparse
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--demo", action="store_true", help="measure the demonstration instead")
     demo = parser.parse_args(arguments).demo
+    load = os.getloadavg()[0]
     measured = list(_demonstration() if demo else _one_core())
+    measured += [_load("at the start", load), _load("at the end", os.getloadavg()[0])]
     _print(measured)
     _write(measured, demo=demo)
 
@@ -47,6 +50,12 @@ def _demonstration() -> Iterator[Record]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     return demonstration_records(epochs=EPOCHS, port=port)
+
+
+def _load(moment: str, value: float) -> Record:
+    """Say how busy the machine was: other processes share caches, memory and, with `--demo`, the cores."""
+    name = f"load average of one minute, {moment}"
+    return Record(name=name, shape="", system="machine", value=value, least=value, unit="processes", runs=1)
 
 
 def _print(records: list[Record]) -> None:

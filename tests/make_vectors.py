@@ -47,9 +47,7 @@ def to_hex(numbers: oracle.Matrix) -> str:
 
 def from_hex(text: str, *, columns: int, signed: bool) -> oracle.Matrix:
     data = bytes.fromhex(text)
-    flat = [
-        int.from_bytes(data[at : at + 8], "little", signed=signed) for at in range(0, len(data), 8)
-    ]
+    flat = [int.from_bytes(data[at : at + 8], "little", signed=signed) for at in range(0, len(data), 8)]
     return [flat[at : at + columns] for at in range(0, len(flat), columns)]
 
 
@@ -64,9 +62,7 @@ def inputs(name: str) -> dict[str, Any]:
     plain = matrix(f"{name} plain", rows, contraction, bits=15)
     secret_matrix = matrix(f"{name} matrix", contraction, kept, bits=64)
     purposes = ("public", *SEEDS)
-    seeds = {
-        each: blake2b(f"{name} {each}".encode(), digest_size=32).hexdigest() for each in purposes
-    }
+    seeds = {each: blake2b(f"{name} {each}".encode(), digest_size=32).hexdigest() for each in purposes}
     return {
         "name": name,
         "degree": degree,
@@ -95,9 +91,7 @@ def answers(vector: dict[str, Any]) -> dict[str, Any]:
         public=seeds["uniform_part"],
         secret=seeds["request_errors"],
     )
-    evaluator = oracle.Evaluator(
-        layout.ring, public_key=holder.public_key(), public_seed=public_seed
-    )
+    evaluator = oracle.Evaluator(layout.ring, public_key=holder.public_key(), public_seed=public_seed)
     plain = from_hex(vector["plain"], columns=layout.contraction, signed=True)
     responses = evaluator.respond(
         layout, plain, requests, secret=seeds["response_errors"], mask=seeds["mask"]

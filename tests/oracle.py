@@ -82,11 +82,7 @@ def expand(seed: bytes, purpose: bytes, *, index: int, size: int) -> bytes:
     for part in (purpose, index.to_bytes(8, "little")):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
-    return (
-        Cipher(algorithms.AES(digest.digest()), modes.CTR(bytes(16)))
-        .encryptor()
-        .update(bytes(size))
-    )
+    return Cipher(algorithms.AES(digest.digest()), modes.CTR(bytes(16))).encryptor().update(bytes(size))
 
 
 def words(seed: bytes, purpose: bytes, *, index: int, count: int) -> list[int]:
@@ -313,15 +309,11 @@ class KeyHolder:
     def public_key(self) -> bytes:
         return to_bytes(self.ring, to_values(self.ring, self.pk0))
 
-    def encrypt(
-        self, layout: Layout, matrix: Matrix, *, public: bytes, secret: bytes
-    ) -> list[bytes]:
+    def encrypt(self, layout: Layout, matrix: Matrix, *, public: bytes, secret: bytes) -> list[bytes]:
         """A block: the public seed, then c0 = e - a s + round(m q / 2^64) of each ciphertext."""
         return [
             public
-            + b"".join(
-                self._encrypt(pack_request(layout, matrix, b), public, secret, b) for b in block
-            )
+            + b"".join(self._encrypt(pack_request(layout, matrix, b), public, secret, b) for b in block)
             for block in layout.request_blocks()
         ]
 
@@ -369,16 +361,13 @@ class Evaluator:
         answers = []
         for numbers in layout.response_blocks():
             parts = [
-                self._respond(layout, plain, ciphertexts, secret=secret, mask=mask, g=g)
-                for g in numbers
+                self._respond(layout, plain, ciphertexts, secret=secret, mask=mask, g=g) for g in numbers
             ]
             data = b"".join(c0 for c0, _, _ in parts) + b"".join(c1 for _, c1, _ in parts)
             answers.append((data, [row for _, _, rows in parts for row in rows]))
         return answers
 
-    def read_requests(
-        self, layout: Layout, blocks: list[bytes]
-    ) -> list[tuple[Polynomial, Polynomial]]:
+    def read_requests(self, layout: Layout, blocks: list[bytes]) -> list[tuple[Polynomial, Polynomial]]:
         ring, numbering = self.ring, layout.request_blocks()
         _check_sizes(blocks, [SEED_BYTES + len(each) * ring.polynomial_bytes for each in numbering])
         ciphertexts = []

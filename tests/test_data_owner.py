@@ -13,6 +13,7 @@ from moiety.errors import (
     ConfigError,
     DataError,
     MalformedMessageError,
+    PeerIdentityError,
     PeerUnreachableError,
     PolicyError,
     RemoteProtocolError,
@@ -191,3 +192,16 @@ def test_provide_once_gives_up_when_nobody_listens(files: Files) -> None:
         provide(files.data_owner, once=True, report=reports.append)
     assert "firewall" in caught.value.hint
     assert reports == [f"600 rows ready; dialling {NOBODY} for bank"]
+
+
+def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PeerIdentityError("another certificate is pinned")
+
+    let_data_owner_dial(files, NOBODY)
+    monkeypatch.setattr("moiety.peer.dial", refuse)
+    # Without `once`, every other error is reported and the next session waited for.
+    with pytest.raises(PeerIdentityError):
+        provide(files.data_owner, report=lambda _: None)

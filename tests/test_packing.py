@@ -50,9 +50,7 @@ def _layout(plan: PackingPlan) -> oracle.Layout:
     kept=st.integers(1, 8192),
     parameters=st.sampled_from(LISTED),
 )
-def test_plan_invariants(
-    *, rows: int, contraction: int, kept: int, parameters: ParameterSet
-) -> None:
+def test_plan_invariants(*, rows: int, contraction: int, kept: int, parameters: ParameterSet) -> None:
     shape = ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=15)
     if spare_bits(parameters, shape, rows_per_ciphertext=1) < 40:
         with pytest.raises(ParameterError):
@@ -86,9 +84,7 @@ def test_plan_is_the_cheapest_that_fits() -> None:
     chosen = packing.plan(LISTED[0], shape)
     costs = {}
     for level in range(9):
-        plan = PackingPlan(
-            parameters=LISTED[0], shape=shape, slots=32, contracted_per_ciphertext=2**level
-        )
+        plan = PackingPlan(parameters=LISTED[0], shape=shape, slots=32, contracted_per_ciphertext=2**level)
         if plan.spare_bits >= 40:
             costs[2**level] = 10 * plan.requests + 23 * plan.responses
     assert costs[chosen.contracted_per_ciphertext] == min(costs.values())
@@ -142,9 +138,7 @@ def test_unpack_response_equals_formula(plan: PackingPlan) -> None:
     numbers = range(plan.responses // 2, plan.responses)
     words = words_of("response", len(numbers) * degree).reshape(len(numbers), degree)
     expected = [
-        row
-        for place, g in enumerate(numbers)
-        for row in oracle.read_rows(layout, words[place].tolist(), g)
+        row for place, g in enumerate(numbers) for row in oracle.read_rows(layout, words[place].tolist(), g)
     ]
     assert packing.unpack_response(plan, words, numbers).tolist() == expected
 

@@ -49,9 +49,7 @@ class Pair:
     def respond(
         self, plain_ND: NDArray[Any], requests: list[bytes], plan: PackingPlan
     ) -> tuple[list[bytes], RingArray]:
-        answers = list(
-            self.evaluator.respond(plain_ND, requests, plan=plan, randomness=self.randomness)
-        )
+        answers = list(self.evaluator.respond(plain_ND, requests, plan=plan, randomness=self.randomness))
         return [block for block, _ in answers], np.concatenate([share for _, share in answers])
 
     def shares(
@@ -151,9 +149,7 @@ def _backwards(work: Callable[[Any], Any], blocks: Iterable[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("threads", "map_function"), [(2, map), (1, _backwards), (2, _backwards)])
-def test_messages_independent_of_threads_and_order(
-    *, threads: int, map_function: MapFunction
-) -> None:
+def test_messages_independent_of_threads_and_order(*, threads: int, map_function: MapFunction) -> None:
     # 920 ciphertexts each way, so that there are several blocks of both kinds.
     shape = _shape(rows=920, contraction=920, kept=256)
     plan = _plan(shape, level=0)
@@ -184,9 +180,7 @@ def test_respond_several_request_blocks() -> None:
     assert [len(block) for block in requests] == list(plan.request_sizes)
     assert len(requests) == 2
     blocks, own = pair.respond(plain_ND, requests, plan)
-    assert np.array_equal(
-        pair.holder.decrypt(blocks, plan=plan) + own, _product(plain_ND, matrix_DK)
-    )
+    assert np.array_equal(pair.holder.decrypt(blocks, plan=plan) + own, _product(plain_ND, matrix_DK))
     with pytest.raises(MalformedMessageError):
         pair.respond(plain_ND, requests[::-1], plan)
 

@@ -51,9 +51,7 @@ class Seal:
     def _make_context() -> Any:
         terms = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
         terms.set_poly_modulus_degree(PARAMETERS.degree)
-        terms.set_coeff_modulus(
-            [sealapi.Modulus(prime) for prime in (*PARAMETERS.primes, SPECIAL_PRIME)]
-        )
+        terms.set_coeff_modulus([sealapi.Modulus(prime) for prime in (*PARAMETERS.primes, SPECIAL_PRIME)])
         terms.set_plain_modulus(2 ** (64 - SHIFT))
         return sealapi.SEALContext(terms, True, sealapi.SEC_LEVEL_TYPE.TC128)
 
@@ -95,9 +93,7 @@ class Exchange:
         self.holder = RlweKeyHolder(PARAMETERS, public_seed=PUBLIC_SEED, randomness=self.randomness)
         words = words_of("seal", SHAPE.contraction * SHAPE.kept) << np.uint64(SHIFT)
         self.matrix_DK = words.reshape(SHAPE.contraction, SHAPE.kept)
-        self.requests = list(
-            self.holder.encrypt(self.matrix_DK, plan=PLAN, randomness=self.randomness)
-        )
+        self.requests = list(self.holder.encrypt(self.matrix_DK, plan=PLAN, randomness=self.randomness))
         self.seal = Seal(self.holder._secret, folder)
 
 
@@ -129,12 +125,8 @@ def test_seal_decrypts_requests(exchange: Exchange) -> None:
 def test_seal_decrypts_response_without_its_mask(exchange: Exchange) -> None:
     plain_ND = words_of("plain", SHAPE.rows * SHAPE.contraction).astype(np.int16) >> 1
     plain_ND = plain_ND.reshape(SHAPE.rows, SHAPE.contraction)
-    evaluator = RlweEvaluator(
-        PARAMETERS, public_key=exchange.holder.public_key(), public_seed=PUBLIC_SEED
-    )
-    answers = evaluator.respond(
-        plain_ND, exchange.requests, plan=PLAN, randomness=exchange.randomness
-    )
+    evaluator = RlweEvaluator(PARAMETERS, public_key=exchange.holder.public_key(), public_seed=PUBLIC_SEED)
+    answers = evaluator.respond(plain_ND, exchange.requests, plan=PLAN, randomness=exchange.randomness)
     ((block, _),) = answers
     polynomials = _unpacked(block)
     mask = exchange.randomness.given[-1]

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 from pyarrow import csv
 
+from moiety.errors import PeerAbortedError, PeerUnreachableError
+from moiety.trainer import Silence, train
 from tests.parties import (
     Files,
     Outcome,
+    Process,
+    Provider,
     address_in,
     configure,
     free_address,
@@ -48,6 +52,8 @@ def test_provide_once_answers_one_training(files: Files) -> None:
             trained, provided = trainer.end(), provider.end()
     require_success(trained)
     require_success(provided)
+    result = json.loads((files.label_owner.parent / "small" / "result.json").read_text())
+    assert 0 < result["peak_memory_bytes"] < 1.5e9
     for words in ("epoch 2: loss", "test: AUC", "traffic:", "log2 q = 141", "saved in", "no label"):
         assert words in trained.output
     assert "bank is connected" in provided.output
@@ -92,26 +98,14 @@ def test_provide_that_dials_answers_runs_in_turn(files: Files, tmp_path: Path) -
     let_data_owner_dial(files, free_address())
     with process("provide", files.data_owner) as provider:
         provider.wait_for("dialling")
-        require_success(run_here("train", files.label_owner))
+        with process("train", files.label_owner) as trainer:
+            require_success(trainer.end())
         provider.wait_for("finished")
         require_success(run_here("predict", files.label_owner, "--output", tmp_path / "scores.csv"))
         provider.wait_for("finished; z released per row so far: 12 of 640")
         provider.process.terminate()
         assert provider.end().code == -signal.SIGTERM
     assert csv.read_csv(tmp_path / "scores.csv").num_rows == 600
-
-
-def test_train_that_listens_waits_for_the_data_owner(files: Files) -> None:
-    let_data_owner_dial(files, free_address())
-    with (
-        process("train", files.label_owner) as trainer,
-        process("provide", "--once", files.data_owner) as provider,
-    ):
-        trained, provided = trainer.end(), provider.end()
-    require_success(trained)
-    require_success(provided)
-    result = json.loads((files.label_owner.parent / "small" / "result.json").read_text())
-    assert 0 < result["peak_memory_bytes"] < 1.5e9
 
 
 def test_both_processes_name_another_wire_version(files: Files) -> None:
@@ -123,29 +117,35 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
     require_error(trained, 5, "differ in wire_version: own 1, peer 2", "same version of moiety")
 
 
+class KillsAfterOneEpoch(Silence):
+    """An observer that ends the data owner's process in the middle of the training."""
+
+    def __init__(self, provider: Process) -> None:
+        self._provider = provider
+
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        del epoch, loss, metrics
+        self._provider.process.kill()
+        self._provider.end()
+
+
 def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
-    configure(files.label_owner, {"train.epochs": 100})
-    configure(files.data_owner, {"policy.released_z_per_row": 10_000})
     with process("provide", "--once", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
-        with process("train", files.label_owner) as trainer:
-            trainer.wait_for("epoch 1: loss")
-            provider.process.kill()
-            provider.end()
-            trained = trainer.end()
-    require_error(trained, 6, "connection to the peer has ended", "start the run again")
+        with pytest.raises(PeerUnreachableError, match="connection to the peer has ended") as caught:
+            train(files.label_owner, observer=KillsAfterOneEpoch(provider))
+    assert "start the run again" in caught.value.hint
     assert not (files.label_owner.parent / "small").exists()
 
 
 def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
     configure(files.label_owner, {"train.epochs": 100})
     configure(files.data_owner, {"policy.released_z_per_row": 10_000})
-    with process("provide", "--once", files.data_owner) as provider:
-        configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
-        with process("train", files.label_owner) as trainer:
-            trainer.wait_for("epoch 1: loss")
-            trainer.process.send_signal(signal.SIGINT)
-            trained, provided = trainer.end(), provider.end()
+    with Provider(files) as provider, process("train", files.label_owner) as trainer:
+        trainer.wait_for("epoch 1: loss")
+        trainer.process.send_signal(signal.SIGINT)
+        trained = trainer.end()
     assert trained.code == 130
     assert trained.errors.strip() == "interrupted"
-    require_error(provided, 5, "the peer stopped the session (interrupted)", "peer's own output")
+    assert isinstance(provider.error, PeerAbortedError)
+    assert "stopped the session (interrupted)" in provider.error.message

@@ -46,15 +46,11 @@ class Exchange:
         return list(self.holder.encrypt(self.matrix_DK, plan=self.plan, randomness=self.randomness))
 
     def evaluator(self, public_key: bytes) -> RlweEvaluator:
-        return RlweEvaluator(
-            self.plan.parameters, public_key=public_key, public_seed=self.public_seed
-        )
+        return RlweEvaluator(self.plan.parameters, public_key=public_key, public_seed=self.public_seed)
 
     def responses(self, requests: list[bytes]) -> list[tuple[bytes, Any]]:
         evaluator = self.evaluator(self.holder.public_key())
-        return list(
-            evaluator.respond(self.plain_ND, requests, plan=self.plan, randomness=self.randomness)
-        )
+        return list(evaluator.respond(self.plain_ND, requests, plan=self.plan, randomness=self.randomness))
 
 
 def _plan(vector: dict[str, Any]) -> PackingPlan:
@@ -152,9 +148,7 @@ def test_oracle_bad_vector(name: str) -> None:
         "public-key": lambda: oracle.Evaluator(
             layout.ring, public_key=_edited(key, edit, header=0), public_seed=seed
         ),
-        "request": lambda: evaluator.read_requests(
-            layout, _edited_blocks(requests, edit, header=32)
-        ),
+        "request": lambda: evaluator.read_requests(layout, _edited_blocks(requests, edit, header=32)),
         "response": lambda: holder.decrypt(layout, _edited_blocks(responses, edit, header=0)),
     }
     with pytest.raises(ValueError, match=r"residue|sizes"):

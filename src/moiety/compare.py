@@ -18,6 +18,7 @@ from moiety import checkpoint
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.crypto.sampling import Seed, derive
+from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.data.table import read_table
 from moiety.data.target import Target
@@ -53,8 +54,8 @@ class Comparison:
     encrypted: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Joined:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Joined(Secret):
     """What both folders hold together."""
 
     settings: Settings

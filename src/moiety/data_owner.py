@@ -22,6 +22,7 @@ from moiety.config import load_data_owner_run
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
 from moiety.crypto.rlwe import RlweEvaluator
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness
+from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
@@ -44,7 +45,7 @@ from moiety.session import Session
 Report = Callable[[str], None]
 
 
-class DataOwnerParty:
+class DataOwnerParty(Secret):
     """One session's data owner, from HELLO to FINISH.
 
     Args:

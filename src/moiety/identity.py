@@ -6,6 +6,7 @@ tried: a refused certificate gives the two ends of a TLS handshake next to no in
 """
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ VALIDITY: Final = timedelta(days=5 * 365)
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _OTHERS_CAN_READ: Final = 0o077
 _SIZE_LIMIT: Final = 2**16
+_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 
 
 class Identity(Secret):
@@ -39,8 +41,13 @@ def create_identity(folder: Path, name: str) -> str:
     """Write a new key and certificate into a folder; return the certificate's fingerprint.
 
     Raises:
-        ConfigError: there is a key or certificate already.
+        ConfigError: there is a key or certificate already, or the name does not fit a certificate.
     """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "the name is not one for a certificate",
+            hint="use up to 63 letters, digits, dots and hyphens, for example bank.example",
+        )
     for file in (KEY_FILE, CERTIFICATE_FILE):
         if (folder / file).exists():
             raise ConfigError(f"{folder / file} exists", hint="name another folder; keys are not overwritten")

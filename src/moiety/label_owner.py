@@ -28,6 +28,7 @@ from moiety.config import load_label_owner_run
 from moiety.contract import Contract, LabelOwnerTerms
 from moiety.crypto.rlwe import RlweKeyHolder
 from moiety.crypto.sampling import Randomness, SystemRandomness, derive
+from moiety.crypto.secret import Secret
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
 from moiety.errors import (
@@ -63,7 +64,7 @@ class Batch:
     features: Tensor | None = None
 
 
-class LabelOwnerRun:
+class LabelOwnerRun(Secret):
     """An open training run. Use `open_run`; a context manager.
 
     Args:

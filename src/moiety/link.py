@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.crypto.sampling import Seed, expand_words
+from moiety.crypto.secret import Secret
 from moiety.protocol.blind import BlindLabelOwner
 from moiety.ring import Z_BITS, decode, encode_gradients
 from moiety.schedule import RowHandle
 from moiety.session import Session
 
 
-class LabelOwnerLink:
+class LabelOwnerLink(Secret):
     """Requests z and sends updates, one exchange at a time.
 
     Args:

@@ -50,6 +50,8 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.so_reuseport", 0),
+    # The pinned peer is dialled directly, whatever proxy the environment names.
+    ("grpc.enable_http_proxy", 0),
 )
 _GONE: Final = "the connection to the peer has ended"
 _CAUSES: Final = (

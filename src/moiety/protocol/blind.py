@@ -84,7 +84,7 @@ def initial_weights(seed: Seed, *, in_features: int, out_features: int) -> RingA
     return encode(scaled, scale_bits=WEIGHT_BITS)
 
 
-class BlindDataOwner:
+class BlindDataOwner(Secret):
     """The evaluator: multiplies ciphertexts by its features, and never decrypts anything.
 
     Args:
@@ -257,7 +257,7 @@ class BlindDataOwner:
         self._state, self._due = State.IDLE, None
 
 
-class BlindLabelOwner:
+class BlindLabelOwner(Secret):
     """The key holder: asks for z, and encrypts its share of W and the scaled gradients.
 
     Args:
