@@ -52,7 +52,7 @@ def _identity() -> tuple[object, list[str]]:
 
 def _with_a_share(name: str) -> tuple[object, list[str]]:
     """An object of a party's class that holds a share and nothing else: what it shows is its type's doing."""
-    thing = object.__new__(secret_types()[name])
+    thing: object = object.__new__(secret_types()[name])
     share_DK = words_of("share", 4).reshape(2, 2)
     object.__setattr__(thing, "_share", share_DK)
     return thing, [str(share_DK[0, 0])]
