@@ -327,6 +327,8 @@ nb::tuple roots(const Tables& tables) {
 }  // namespace moiety
 
 NB_MODULE(_native, module) {
+  // The tables of a parameter set are cached until the process ends; that is no leak worth a warning.
+  nb::set_leak_warnings(false);
   using namespace moiety;
   // Wrong types are refused, never converted: a converted copy would swallow in-place results.
   nb::class_<Tables>(module, "Transform")
