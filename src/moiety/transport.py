@@ -201,8 +201,9 @@ class DialledChannel(StreamChannel):
             PeerUnreachableError: it refused, or went away.
         """
         self._call.initial_metadata()
-        if not self._call.is_active():
-            code = self._call.code()
+        # A session that the peer took and has ended already is no refusal: `receive` says how it went.
+        code = grpc.StatusCode.OK if self._call.is_active() else self._call.code()
+        if code is not grpc.StatusCode.OK:
             self._gone.set()
             self._connection.close()
             if code is grpc.StatusCode.UNAUTHENTICATED:
