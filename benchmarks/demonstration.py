@@ -12,7 +12,7 @@ from benchmarks.measure import Record
 from moiety.compare import Comparison, compare
 from moiety.demo import Parties, set_up
 
-ROWS: Final = "30,000 rows, 91 inputs, 32 units"
+ROWS: Final = "30,000 rows, 90 or 91 inputs, 32 units"
 ADDRESS: Final = "127.0.0.1:{port}"
 FAILED: Final = "a process of the demonstration failed; its output is above"
 
