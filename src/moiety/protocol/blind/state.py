@@ -1,0 +1,70 @@
+"""What both roles of `blind` share: states, the data owner's table and kept share, W_0."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.crypto.sampling import Seed, expand_words
+from moiety.crypto.secret import Secret
+from moiety.dither import RowDigests
+from moiety.errors import LocalProtocolError
+from moiety.ring import WEIGHT_BITS, RingArray, encode
+
+
+class State(Enum):
+    """Where a machine stands; every message is acceptable in one state only."""
+
+    INITIAL = auto()
+    IDLE = auto()
+    FORWARD = auto()
+    OPEN = auto()
+    UPDATE = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The data owner's prepared table.
+
+    Args:
+        activation_ND: int16 activations of 12 fractional bits, (rows, in_features).
+        digest_N: content digests of the rows, from `dither.row_digests`.
+    """
+
+    activation_ND: NDArray[np.int16]
+    digest_N: RowDigests
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DataOwnerState(Secret):
+    """What the data owner keeps of the interactive layer between sessions.
+
+    Args:
+        share_DK: W_data.
+        dither_key: keys rho; as long-lived as the share.
+        updates: steps made.
+    """
+
+    share_DK: RingArray
+    dither_key: Seed
+    updates: int
+
+
+def initial_weights(seed: Seed, *, in_features: int, out_features: int) -> RingArray:
+    """Draw W_0 uniform in +-1 / sqrt(in_features), as `torch.nn.Linear` does, in ring integers."""
+    words = expand_words(seed, b"initial weights", index=0, count=in_features * out_features)
+    uniform = np.ldexp((words >> np.uint64(11)).astype(np.float64), -52) - 1.0
+    scaled = uniform.reshape(in_features, out_features) / np.sqrt(in_features)
+    return encode(scaled, scale_bits=WEIGHT_BITS)
+
+
+def require_usable(state: State) -> None:
+    """Refuse a machine that an error has closed.
+
+    Raises:
+        LocalProtocolError: it stopped earlier.
+    """
+    if state is State.CLOSED:
+        raise LocalProtocolError("the protocol stopped at an earlier error", hint="start a new run")
