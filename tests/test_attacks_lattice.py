@@ -11,8 +11,7 @@ from fpylll import BKZ, LLL, IntegerMatrix
 from numpy.typing import NDArray
 
 from moiety.dither import DITHER_BITS, row_digests
-from moiety.protocol import blind
-from moiety.protocol.blind import Features
+from moiety.protocol.blind import Features, data_owner
 from moiety.ring import RingArray
 from moiety.schedule import Split
 from moiety.simulate import Pair
@@ -38,7 +37,7 @@ def released(activation_ND: NDArray[np.int16], *, dithered: bool) -> RingArray:
     features = Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND))
     with pytest.MonkeyPatch.context() as patch:
         if not dithered:
-            patch.setattr(blind, "dither", lambda *_: np.zeros((rows, UNITS), dtype=np.uint64))
+            patch.setattr(data_owner, "dither", lambda *_: np.zeros((rows, UNITS), dtype=np.uint64))
         pair = Pair(contract, features, randomness=RecordedRandomness(b"row 21"))
         handle = contract.schedule.batches(Split.ALL, epoch=0)[0]
         for block in pair.label_owner.request(handle, training=False):
