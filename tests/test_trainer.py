@@ -147,3 +147,11 @@ def test_evaluate_of_an_empty_split_has_no_metrics(tmp_path: Path) -> None:
 def test_train_refuses_a_run_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run file"):
         train(tmp_path / "run.toml")
+
+
+def test_session_error_counts_every_value_of_the_run(tmp_path: Path) -> None:
+    result = trained(make_parties(tmp_path))
+    # 600 rows: 420 to train on, 60 validated in each of 2 epochs, 120 tested; 4 units, 8 columns.
+    values = 4 * (2 * (420 + 60) + 120 + 8 * result.steps)
+    assert result.session_error == values * 2.0**-result.spare_bits
+    assert result.spare_bits >= 40

@@ -203,6 +203,24 @@ def _output(output: Tensor, kind: str) -> Tensor:
     return output if kind == "multiclass" else output.squeeze(1)
 
 
+def _least_spare(run: LabelOwnerRun) -> float:
+    """Return the spare bits of the product that has the fewest, over every batch size of the run."""
+    contract, schedule = run.contract, run.schedule
+    splits = (Split.TRAIN, Split.VALIDATION, Split.TEST)
+    sizes = [{each.rows for each in schedule.batches(split, epoch=0)} for split in splits]
+    plans = [contract.forward_plan(rows) for rows in set().union(*sizes)]
+    plans += [contract.update_plan(rows) for rows in sizes[0]]
+    return min(plan.spare_bits for plan in plans)
+
+
+def _opened(run: LabelOwnerRun) -> int:
+    """Count the products' values whose shares were formed: z of every pass, and every update of W."""
+    contract, rows = run.contract, run.schedule.split_rows
+    epochs = contract.label_owner.epochs
+    passes = epochs * (len(rows(Split.TRAIN)) + len(rows(Split.VALIDATION))) + len(rows(Split.TEST))
+    return contract.out_features * (passes + contract.in_features * run.updates)
+
+
 def _result(
     run: LabelOwnerRun,
     *,
@@ -211,9 +229,7 @@ def _result(
     seconds: float,
 ) -> Result:
     contract, steps = run.contract, run.updates
-    largest = max((each.rows for each in run.schedule.batches(Split.TRAIN, epoch=0)), default=1)
-    spare = min(contract.forward_plan(largest).spare_bits, contract.update_plan(largest).spare_bits)
-    opened = contract.out_features * (largest + contract.in_features) * max(1, steps)
+    spare, opened = _least_spare(run), _opened(run)
     facts: dict[str, Any] = {
         "parameters": contract.parameters.name,
         "modulus_bits": contract.parameters.modulus.bit_length(),
