@@ -12,10 +12,10 @@ from benchmarks.measure import Record, Stages, Times, measure
 from moiety.crypto.kernel import matmul
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.packing import plan as make_plan
-from moiety.crypto.parameters import choose
+from moiety.crypto.parameters import DITHERED_SPARE_BITS, choose
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed, SystemRandomness, expand_words
-from moiety.crypto.scheme import ProductShape
+from moiety.crypto.scheme import ProductNeed, ProductShape
 from moiety.ring import RingArray
 
 MULTIPLIER_BITS: Final = 15  # activations: 16-bit signed
@@ -52,7 +52,7 @@ class Product:
         shape = ProductShape(
             rows=size.rows, contraction=size.contraction, kept=size.kept, multiplier_bits=MULTIPLIER_BITS
         )
-        parameters = choose([shape])
+        parameters = choose([ProductNeed(shape=shape, spare_bits=DITHERED_SPARE_BITS)])
         self.size = size
         self.plan: PackingPlan = make_plan(parameters, shape)
         self._randomness = SystemRandomness()

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from moiety.channel import MAX_FRAME_BYTES, Channel, memory_pair
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
-from moiety.crypto.parameters import TESTING_ONLY, ParameterSet
-from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
+from moiety.crypto.parameters import TESTING_ONLY
 from moiety.crypto.sampling import Randomness, Seed
+from moiety.crypto.scheme import Scheme
+from moiety.crypto.schemes import RlweScheme
 from moiety.dither import dither, row_digests
 from moiety.errors import MoietyError
 from moiety.link import LabelOwnerLink
 from moiety.messages import Block, Frame, Kind, Role, decode_frame, encode_frame
-from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner, Features
+from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
+from moiety.protocol.state import Features
 from moiety.ring import RingArray
 from moiety.schedule import RowHandle, RowIndices, Split
 from moiety.session import Session
+from moiety.simulate import make_halves
 from tests.randomness import RecordedRandomness, words_of
 
 Tamper = Callable[[int, bytes], Iterable[bytes]]
@@ -81,9 +84,9 @@ class SmallContract(Contract):
     """A contract under parameters without security, for speed."""
 
     @cached_property
-    def parameters(self) -> ParameterSet:
-        """The testing parameters."""
-        return TESTING_ONLY
+    def schemes(self) -> dict[Role, Scheme]:
+        """The testing parameters for whoever holds a key."""
+        return dict.fromkeys(self._needs(), RlweScheme(parameters=TESTING_ONLY))
 
 
 def contract_of(
@@ -126,13 +129,11 @@ def machines(
 ) -> tuple[BlindLabelOwner, BlindDataOwner]:
     """Make both machines under the real scheme, with the initial share delivered where `opened`."""
     source = randomness or RecordedRandomness(b"machines")
-    keys = RlweKeyHolder(contract.parameters, public_seed=contract.public_seed, randomness=source)
+    keys, evaluator = make_halves(contract, Role.LABEL_OWNER, randomness=source)
     label_owner = BlindLabelOwner(contract, keys=keys, randomness=source)
     data_owner = BlindDataOwner(
         contract,
-        evaluator=RlweEvaluator(
-            contract.parameters, public_key=keys.public_key(), public_seed=contract.public_seed
-        ),
+        evaluator=evaluator,
         features=table_of(contract),
         state=None,
         charge=charge,
@@ -283,8 +284,7 @@ class DataOwnerEnd:
 
 def recorded_dither(machine: BlindDataOwner) -> RingArray:
     """Compute the dither of the request just accepted: the same function of the same state."""
-    digests = machine._features.digest_N[machine._rows]
-    return dither(machine._dither_key, machine._share, digests)
+    return dither(machine._dither_key, machine._share, machine._digest_N)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +303,9 @@ class Parties:
 
     def activations(self) -> NDArray[np.int16]:
         """The data owner's table."""
-        return self.data_owner.machine._features.activation_ND
+        features = self.data_owner.machine._features
+        assert isinstance(features, Features)
+        return features.activation_ND
 
 
 def parties(

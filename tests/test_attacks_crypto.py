@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moiety import contract as contract_module
-from moiety.crypto import rlwe
+from moiety.crypto import rlwe, schemes
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import (
     LISTED,
@@ -28,6 +27,7 @@ from moiety.crypto.parameters import (
 from moiety.crypto.rlwe import RlweKeyHolder
 from moiety.crypto.sampling import Seed, SystemRandomness, derive
 from moiety.errors import InsecureParameterError
+from moiety.messages import Role
 from moiety.simulate import handshake
 from tests.attack_tools import (
     PUBLIC_SEED,
@@ -381,7 +381,7 @@ def test_weak_parameters_by_configuration(monkeypatch: pytest.MonkeyPatch) -> No
     for listed in LISTED:
         require_secure(listed)
 
-    monkeypatch.setattr(contract_module, "choose", lambda _: TESTING_ONLY)
+    monkeypatch.setattr(schemes, "choose", lambda _: TESTING_ONLY)
     with pytest.raises(InsecureParameterError):
         handshake(label_terms(), data_terms(parameters=TESTING_ONLY.name))
 
@@ -428,7 +428,7 @@ def test_chosen_public_key_seed_depends_on_both_nonces() -> None:
     def seeds(**nonces: str) -> bytes:
         label = label_terms(**({"nonce": nonces["label"]} if "label" in nonces else {}))
         data = data_terms(**({"nonce": nonces["data"]} if "data" in nonces else {}))
-        return contract_of(label=label, data=data).public_seed
+        return contract_of(label=label, data=data).public_seed(Role.LABEL_OWNER)
 
     assert seeds() == seeds()
     many = [f"{number:064x}" for number in range(256)]

@@ -37,7 +37,8 @@ class PairLink:
     def result(self) -> NDArray[np.float64]:
         return self._z
 
-    def update(self, scaled_NK: NDArray[np.float64]) -> None:
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
+        del dz_NK
         words = words_of("rounding", scaled_NK.size).reshape(scaled_NK.shape)
         rounded, clipped = encode_gradients(scaled_NK, words)
         self.clipped += clipped

@@ -11,7 +11,8 @@ from fpylll import BKZ, LLL, IntegerMatrix
 from numpy.typing import NDArray
 
 from moiety.dither import DITHER_BITS, row_digests
-from moiety.protocol.blind import Features, data_owner
+from moiety.protocol import data_owner
+from moiety.protocol.state import Features
 from moiety.ring import RingArray
 from moiety.schedule import Split
 from moiety.simulate import Pair

@@ -4,6 +4,7 @@ Sizes are chosen for seconds; the full ones are in tests/campaign.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from math import sqrt
 
@@ -16,9 +17,9 @@ from moiety.crypto.sampling import Seed
 from moiety.dither import row_digests
 from moiety.errors import PolicyError
 from moiety.messages import Block, Kind
-from moiety.protocol import blind
-from moiety.protocol.blind import BlindDataOwner, Features, initial_weights
+from moiety.protocol.blind import BlindDataOwner
 from moiety.protocol.product import matrix_blocks
+from moiety.protocol.state import Features, State, initial_weights
 from moiety.ring import WEIGHT_BITS, RingArray, decode
 from moiety.schedule import RowHandle, Split
 from moiety.simulate import Pair, handshake
@@ -264,10 +265,14 @@ def test_first_batch_regression_with_own_half(monkeypatch: pytest.MonkeyPatch) -
 
     def halves(self: BlindDataOwner, weight_seed: Seed) -> Iterable[Block]:
         """Each draws half: own half kept, the other sent as the label owner's own draw."""
-        shape = {"in_features": self._contract.in_features, "out_features": self._contract.out_features}
-        self._share = initial_weights(weight_seed, **shape)
-        self._state = blind.State.IDLE
-        other = initial_weights(Seed(bytes(reversed(weight_seed))), **shape)
+        draw = partial(
+            initial_weights,
+            in_features=self._contract.in_features,
+            out_features=self._contract.out_features,
+        )
+        self._share = draw(weight_seed)
+        self._state = State.IDLE
+        other = draw(Seed(bytes(reversed(weight_seed))))
         return matrix_blocks(Kind.INITIAL_SHARE, other, step=0)
 
     ours = np.array([FirstBatch(seed=seed).figures() for seed in range(3)])

@@ -17,13 +17,8 @@ from moiety.errors import (
     RingOverflowError,
 )
 from moiety.messages import Block, Kind, Request, decode_request, encode_request
-from moiety.protocol.blind import (
-    BlindDataOwner,
-    BlindLabelOwner,
-    DataOwnerState,
-    State,
-    initial_weights,
-)
+from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
+from moiety.protocol.state import DataOwnerState, State, initial_weights
 from moiety.ring import WEIGHT_BITS, Z_BITS, RingArray, decode
 from moiety.schedule import RowHandle, RowIndices, Split
 from moiety.simulate import Pair
@@ -94,7 +89,7 @@ def released(pair: Pair, handle: RowHandle, *, training: bool) -> tuple[RingArra
     state = pair.data_owner.state()
     contract = pair.data_owner._contract
     rows = contract.schedule.rows_of(handle)
-    digests = pair.data_owner._features.digest_N[rows]
+    digests = table_of(pair.data_owner._contract).digest_N[rows]
     rho_NK = dither(state.dither_key, state.share_DK, digests)
     pair._to_data_owner(pair.label_owner.request(handle, training=training))
     return pair.label_owner.z(), rho_NK
@@ -125,7 +120,7 @@ def test_z_is_within_half_the_dither_width_of_the_product() -> None:
     pair, _ = exact_pair()
     handle = training_handles(pair.data_owner._contract)[0]
     rows = pair.data_owner._contract.schedule.rows_of(handle)
-    activation_ND = pair.data_owner._features.activation_ND[rows]
+    activation_ND = table_of(pair.data_owner._contract).activation_ND[rows]
     plain_NK = np.ldexp(activation_ND, -12) @ decode(pair.weights(), scale_bits=WEIGHT_BITS)
     z_NK = pair.forward(handle, training=False)
     assert np.abs(z_NK - plain_NK).max() <= 2.0**-6 + 2.0**-40
@@ -352,7 +347,7 @@ def test_charge_comes_before_anything_is_computed() -> None:
         raise PolicyError(limit="released_z_per_row", allowed=1, asked=2)
 
     label_owner, data_owner = fake_machines(refuse)
-    data_owner._evaluator = Unused()  # type: ignore[assignment]
+    data_owner._own_evaluator = Unused()  # type: ignore[assignment]
     share_DK = data_owner.state().share_DK.copy()
     with pytest.raises(PolicyError):
         answers(label_owner.request(FIRST, training=True), data_owner)

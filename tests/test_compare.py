@@ -21,10 +21,10 @@ def test_compare_finds_encrypted_training_close_to_its_twin(tmp_path: Path) -> N
     files = trained(tmp_path)
     comparison = compare(files.label_owner, files.data_owner)
     encrypted, twin = comparison.rows["encrypted"], comparison.rows["twin, in the clear"]
-    assert encrypted.auc == pytest.approx(twin.auc, abs=0.01)
-    assert encrypted.ks == pytest.approx(twin.ks, abs=0.05)
-    assert comparison.rows["Adam, in the clear"].auc > 0.8
-    assert comparison.encrypted["test"]["AUC"] == encrypted.auc
+    assert encrypted.metrics["AUC"] == pytest.approx(twin.metrics["AUC"], abs=0.01)
+    assert encrypted.metrics["KS"] == pytest.approx(twin.metrics["KS"], abs=0.05)
+    assert comparison.rows["Adam, in the clear"].metrics["AUC"] > 0.8
+    assert comparison.encrypted["test"]["AUC"] == encrypted.metrics["AUC"]
     assert comparison.encrypted["steps"] == 6 * 2
 
 
@@ -32,9 +32,10 @@ def test_join_gives_the_twin_the_weights_and_batches_of_the_run(tmp_path: Path) 
     files = trained(tmp_path)
     joined = join(files.label_owner, files.data_owner)
     arrays, _ = checkpoint.load_model(tmp_path / "bank" / "small")
-    assert joined.activation_ND.shape == (600, 8)
-    assert joined.activation_ND.dtype == np.int16
-    assert set(joined.target.tolist()) == {0.0, 1.0}
+    activation_ND, _ = joined.activations().batch(np.arange(600), training=False)
+    assert activation_ND.shape == (600, 8)
+    assert activation_ND.dtype == np.int16
+    assert set(joined.encoded.tolist()) == {0.0, 1.0}
     assert arrays["share"].shape == (8, 4)
     # The same training in the clear, twice: nothing in it is left to chance.
     assert train_twin(joined) == train_twin(joined)

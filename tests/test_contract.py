@@ -16,13 +16,13 @@ from moiety.contract import (
     Terms,
     decode_terms,
     encode_terms,
-    parameter_set,
     require_equal,
 )
 from moiety.crypto.parameters import LISTED
 from moiety.errors import ContractMismatchError, MalformedMessageError, ParameterError, PolicyError
-from moiety.messages import SESSION_BYTES, WIRE_VERSION
+from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
 from moiety.policy import Totals
+from moiety.products import Product
 from tests.pair import contract_of, data_terms, label_terms
 
 SHARED = [
@@ -32,6 +32,9 @@ SHARED = [
     ("rows", 40, 41),
     ("order_digest", "ab" * 32, "cd" * 32),
     ("model", "", "00ff00ff"),
+    ("protocol", "blind", "joint"),
+    ("scheme", "rlwe", "paillier"),
+    ("reveals", "nothing", "gradients"),
 ]
 
 
@@ -65,8 +68,7 @@ def test_differing_field_is_named_with_both_values(field: str, usual: object, ot
 
 
 def test_every_shared_field_is_compared() -> None:
-    # `protocol` and `scheme` have one value each so far: another one does not decode at all.
-    assert {field for field, _, _ in SHARED} | {"protocol", "scheme"} == set(Terms.model_fields)
+    assert {field for field, _, _ in SHARED} == set(Terms.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_every_shared_field_is_compared() -> None:
         ("run", "Upper"),
         ("run", "line\nbreak"),
         ("purpose", "steal"),
-        ("protocol", "acml"),
-        ("scheme", "paillier"),
+        ("protocol", "split"),
+        ("scheme", "elgamal"),
         ("rows", -1),
         ("rows", ROWS_LIMIT + 1),
         ("rows", 1.5),
@@ -112,7 +114,7 @@ def test_label_owner_terms_beyond_a_limit_name_the_field(field: str, value: obje
     [
         ("in_features", -1),
         ("in_features", FEATURES_LIMIT + 1),
-        ("parameters", "x" * 65),
+        ("parameters", "x" * 129),
         ("parameters", "\x1b[31mred"),
         ("released_z_per_row_limit", "many"),
         ("released_z_per_row_before", 0.5),
@@ -176,8 +178,11 @@ def test_fresh_nonce_changes_everything_drawn_jointly(side: str) -> None:
     other = (
         contract_of(label=label_terms(**nonce)) if side == "label" else contract_of(data=data_terms(**nonce))
     )
-    for name in ("digest", "session", "public_seed"):
+    for name in ("digest", "session"):
         assert getattr(usual, name) != getattr(other, name), name
+    for role in Role:
+        assert usual.public_seed(role) != other.public_seed(role)
+    assert usual.public_seed(Role.LABEL_OWNER) != usual.public_seed(Role.DATA_OWNER)
     assert usual.schedule.seed != other.schedule.seed
 
 
@@ -189,7 +194,12 @@ def test_digest_covers_what_only_one_side_states(change: dict[str, object]) -> N
 
 def test_key_seed_order_seed_and_session_are_unrelated() -> None:
     contract = contract_of()
-    values = {contract.digest, contract.public_seed, contract.schedule.seed, contract.session.ljust(32)}
+    values = {
+        contract.digest,
+        contract.public_seed(Role.LABEL_OWNER),
+        contract.schedule.seed,
+        contract.session.ljust(32),
+    }
     assert len(values) == 4
     assert not contract.digest.startswith(contract.session)
 
@@ -236,19 +246,19 @@ def test_prediction_counts_one_pass_and_has_no_smallest_batch() -> None:
 
 def test_parameters_hold_both_products_and_grow_with_them() -> None:
     small = contract_of(production=True)
-    assert small.parameters == LISTED[0]
+    assert small.parameters == LISTED[0].name
     for rows in (1, 16):
-        assert small.forward_plan(rows).spare_bits >= 40
-        assert small.update_plan(rows).spare_bits >= 40
+        assert small.plan(Product.FORWARD, rows).spare_bits >= 40
+        assert small.plan(Product.UPDATE, rows).spare_bits >= 40
     rows = 2**21
     long = contract_of(label=label_terms(batch=2**20, rows=rows), data=data_terms(rows=rows), production=True)
-    assert long.parameters.modulus > small.parameters.modulus
-    assert long.update_plan(2**20).spare_bits >= 40
+    assert long.parameters == LISTED[1].name
+    assert long.plan(Product.UPDATE, 2**20).spare_bits >= 40
 
 
 def test_plans_have_the_shapes_of_the_two_products() -> None:
     contract = contract_of()
-    forward, update = contract.forward_plan(7).shape, contract.update_plan(7).shape
+    forward, update = contract.plan(Product.FORWARD, 7).shape, contract.plan(Product.UPDATE, 7).shape
     assert (forward.rows, forward.contraction, forward.kept) == (7, 5, 3)
     assert (update.rows, update.contraction, update.kept) == (5, 7, 3)
 
@@ -257,11 +267,6 @@ def test_units_beyond_the_ring_are_refused() -> None:
     contract = contract_of(production=True)
     with pytest.raises(ParameterError):
         replace(contract, label_owner=label_terms().model_copy(update={"out_features": 2**15})).parameters  # noqa: B018
-
-
-def test_parameter_set_by_name() -> None:
-    assert parameter_set(LISTED[1].name) is LISTED[1]
-    assert parameter_set("testing-only-256-141") is None
 
 
 def test_contract_compares_as_a_value() -> None:

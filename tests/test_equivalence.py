@@ -43,11 +43,11 @@ class DitheredTwin(TwinLink):
         self.trace: list[RingArray] = []
 
     def result(self) -> NDArray[np.float64]:
-        exact_NK = self._activation[self._rows].astype(np.int64).view(np.uint64) @ self.weights
+        exact_NK = self._activation_ND.astype(np.int64).view(np.uint64) @ self.weights
         return decode(exact_NK + next(self._rho), scale_bits=Z_BITS)
 
-    def update(self, scaled_NK: NDArray[np.float64]) -> None:
-        super().update(scaled_NK)
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
+        super().update(scaled_NK, dz_NK)
         self.trace.append(self.weights)
 
 
@@ -98,7 +98,7 @@ def test_three_epochs_equal_a_plain_simulation_exactly(rule: str) -> None:
     initial_DK = both.weights()
     encrypted = train(both.link, contract, rule=rule)
     twin = DitheredTwin(
-        both.activations(),
+        both.data_owner.machine._features,
         initial_DK,
         schedule=contract.schedule,
         rounding_seed=ROUNDING_SEED,
@@ -118,7 +118,7 @@ def test_every_step_moves_the_weights_as_the_twin_does() -> None:
     contract = production_contract(epochs=2)
     both = parties(contract, randomness=RecordedRandomness(b"steps"))
     twin = TwinLink(
-        both.activations(),
+        both.data_owner.machine._features,
         both.weights(),
         schedule=contract.schedule,
         rounding_seed=ROUNDING_SEED,
@@ -129,7 +129,7 @@ def test_every_step_moves_the_weights_as_the_twin_does() -> None:
         for link in (both.link, twin):
             link.start(handle, training=True)
             link.result()
-            link.update(scaled_NK)
+            link.update(scaled_NK, scaled_NK)
         assert np.array_equal(both.weights(), twin.weights)
 
 
@@ -206,5 +206,5 @@ def test_clipped_gradients_are_counted() -> None:
     both.link.result()
     scaled_NK = np.zeros((handle.rows, 3))
     scaled_NK[0, :2] = 17.0
-    both.link.update(scaled_NK)
+    both.link.update(scaled_NK, scaled_NK)
     assert both.link.clipped == 2

@@ -41,7 +41,7 @@ def test_handshake_gives_both_sides_one_contract() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("wire_version", 2),
+        ("wire_version", 3),
         ("run", "other-run"),
         ("purpose", "predict"),
         ("rows", 41),
@@ -88,7 +88,7 @@ def test_other_parameters_are_named_on_both_sides() -> None:
 
 
 def test_insecure_parameters_are_refused_by_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moiety.contract.choose", lambda _: TESTING_ONLY)
+    monkeypatch.setattr("moiety.crypto.schemes.choose", lambda _: TESTING_ONLY)
     for error in errors_of(label_terms(), data_terms(parameters=TESTING_ONLY.name)):
         assert isinstance(error, InsecureParameterError)
 

@@ -45,7 +45,13 @@ def test_simulate_learns_a_regression(tmp_path: Path) -> None:
 
 
 def test_simulate_learns_with_plain_steps(tmp_path: Path) -> None:
-    result = run(make_parties(tmp_path), train__update="sgd", train__epochs=8, train__learning_rate=1.0)
+    result = run(
+        make_parties(tmp_path),
+        train__update="sgd",
+        train__optimizer="sgd",
+        train__epochs=8,
+        train__learning_rate=1.0,
+    )
     assert result.test["AUC"] > 0.75
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from moiety.errors import ConfigError
-from moiety.networks import LOSSES, from_factory, perceptron
+from moiety.networks import from_factory, make_loss, perceptron
 
 FACTORIES = """
 from torch import nn
@@ -43,7 +43,7 @@ def test_perceptron_has_the_widths_asked_for(hidden: list[int]) -> None:
 
 
 def test_factory_is_called_with_units_and_outputs(my_models: str) -> None:
-    network = from_factory(f"{my_models}:top", units=3, outputs=2)
+    network = from_factory(f"{my_models}:top", 3, 2, key="model.top", takes="(units, outputs)")
     assert isinstance(network, nn.Linear)
     assert (network.in_features, network.out_features) == (3, 2)
 
@@ -51,19 +51,19 @@ def test_factory_is_called_with_units_and_outputs(my_models: str) -> None:
 @pytest.mark.parametrize("name", ["", ":top", "no_such_module_here:top", "{}:missing", "{}", "{}:"])
 def test_factory_that_cannot_be_imported(my_models: str, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
-        from_factory(name.format(my_models), units=3, outputs=2)
+        from_factory(name.format(my_models), 3, 2, key="model.top", takes="(units, outputs)")
     assert "module:factory" in caught.value.hint
 
 
 def test_factory_that_returns_no_network(my_models: str) -> None:
     with pytest.raises(ConfigError, match="returned list") as caught:
-        from_factory(f"{my_models}:nothing", units=3, outputs=2)
+        from_factory(f"{my_models}:nothing", 3, 2, key="model.top", takes="(units, outputs)")
     assert "torch.nn.Module" in caught.value.hint
 
 
 def test_factory_that_is_no_function(my_models: str) -> None:
     with pytest.raises(ConfigError, match="is a int and not a factory"):
-        from_factory(f"{my_models}:number", units=3, outputs=2)
+        from_factory(f"{my_models}:number", 3, 2, key="model.top", takes="(units, outputs)")
 
 
 def test_losses_take_what_the_networks_give() -> None:
@@ -72,6 +72,6 @@ def test_losses_take_what_the_networks_give() -> None:
         "multiclass": torch.ones(4, dtype=torch.int64),
         "regression": torch.ones(4),
     }
-    for kind, loss in LOSSES.items():
+    for kind, target in targets.items():
         outputs = torch.zeros(4, 3) if kind == "multiclass" else torch.zeros(4)
-        assert float(loss()(outputs, targets[kind])) > 0
+        assert float(make_loss(kind, None)(outputs, target)) > 0

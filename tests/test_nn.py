@@ -34,7 +34,8 @@ class RecordingLink:
         handle, _ = self.started[-1]
         return np.arange(8.0).reshape(4, 2) / 8 + handle.batch
 
-    def update(self, scaled_NK: NDArray[np.float64]) -> None:
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
+        del dz_NK
         self.updates.append(scaled_NK)
 
 

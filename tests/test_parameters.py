@@ -19,7 +19,7 @@ from moiety.crypto.parameters import (
     session_error,
     spare_bits,
 )
-from moiety.crypto.scheme import ProductShape
+from moiety.crypto.scheme import ProductNeed, ProductShape
 from moiety.errors import InsecureParameterError, ParameterError
 
 STANDARD = {1024: 25, 2048: 51, 4096: 101, 8192: 202, 16384: 411}
@@ -67,9 +67,13 @@ def test_noise_bound_grows_with_rows_per_ciphertext() -> None:
     assert many > 50 * (one - 19.2 * 16385)
 
 
+def chosen_for(*shapes: ProductShape, spare: int = 40) -> ParameterSet:
+    return choose([ProductNeed(shape=shape, spare_bits=spare) for shape in shapes])
+
+
 def test_choose_smallest_set_that_fits() -> None:
     # A contraction of 2^k costs k bits, so that each listed set is somewhere the answer.
-    chosen = [choose([_shape(rows=1, contraction=2**k)]) for k in range(0, 160, 4)]
+    chosen = [chosen_for(_shape(rows=1, contraction=2**k)) for k in range(0, 160, 4)]
     for level, parameters in enumerate(chosen):
         shape = _shape(rows=1, contraction=2 ** (4 * level))
         fitting = [s for s in LISTED if spare_bits(s, shape, rows_per_ciphertext=1) >= 40]
@@ -79,25 +83,25 @@ def test_choose_smallest_set_that_fits() -> None:
 
 def test_choose_every_shape_must_fit() -> None:
     small, large = _shape(rows=1, contraction=8), _shape(rows=1, contraction=2**30)
-    assert choose([small]) == LISTED[0]
-    assert choose([small, large]) == choose([large]) != LISTED[0]
+    assert chosen_for(small) == LISTED[0]
+    assert chosen_for(small, large) == chosen_for(large) != LISTED[0]
 
 
 def test_choose_stricter_spare_needs_more() -> None:
     shape = _shape(rows=1, contraction=91)
-    assert choose([shape], required_spare_bits=64).modulus > choose([shape]).modulus
+    assert chosen_for(shape, spare=64).modulus > chosen_for(shape).modulus
 
 
 def test_choose_kept_beyond_the_degree() -> None:
-    assert choose([_shape(rows=1, contraction=1, kept=8193)]).degree == 16384
+    assert chosen_for(_shape(rows=1, contraction=1, kept=8193)).degree == 16384
     with pytest.raises(ParameterError) as caught:
-        choose([_shape(rows=1, contraction=1, kept=16385)])
+        chosen_for(_shape(rows=1, contraction=1, kept=16385))
     assert caught.value.hint
 
 
 def test_choose_nothing_fits() -> None:
     with pytest.raises(ParameterError, match="no listed parameter set"):
-        choose([_shape(rows=1, contraction=2**180)])
+        chosen_for(_shape(rows=1, contraction=2**180))
 
 
 @pytest.mark.parametrize("parameters", LISTED, ids=lambda each: each.name)
@@ -167,7 +171,7 @@ def test_modulus_limits_are_the_standard_rounded_down() -> None:
 def test_testing_only_never_listed() -> None:
     assert TESTING_ONLY not in LISTED
     assert TESTING_ONLY.testing_only
-    assert choose([_shape(rows=1, contraction=1, kept=1, bits=1)]) == LISTED[0]
+    assert chosen_for(_shape(rows=1, contraction=1, kept=1, bits=1)) == LISTED[0]
 
 
 def test_session_error_adds_up() -> None:

@@ -15,6 +15,7 @@ from moiety.errors import (
     PolicyError,
 )
 from moiety.label_owner import open_run
+from moiety.networks import make_loss
 from moiety.predictor import predict
 from moiety.ring import Z_BITS, decode
 from moiety.trainer import build_top, fit, train
@@ -43,8 +44,9 @@ def clear_logits(files: Files, folder: Path) -> NDArray[np.float64]:
     peer, _ = checkpoint.load_model(folder / "telco" / "small")
     joined = join(files.label_owner, files.data_owner)
     weight_DK = decode(own["share"] + peer["share"], scale_bits=38)
-    z_NK = np.ldexp(joined.activation_ND.astype(np.float64), -12) @ weight_DK + own["bias"]
-    top = build_top(joined.settings, outputs=joined.outputs)
+    activation_ND, _ = joined.activations().batch(np.arange(600), training=False)
+    z_NK = np.ldexp(activation_ND.astype(np.float64), -12) @ weight_DK + own["bias"]
+    top = build_top(joined.settings, outputs=joined.target.outputs)
     top.load_state_dict(
         {name[4:]: torch.from_numpy(array) for name, array in own.items() if name.startswith("top.")}
     )
@@ -57,7 +59,7 @@ def test_predict_gives_the_scores_of_the_trained_network(tmp_path: Path) -> None
     files = make_parties(tmp_path)
     with open_run(files.label_owner, channel=wire(files)) as run:
         layer, top = run.interactive_layer(), build_top(run.settings, outputs=1)
-        fit(run.batches, layer, top, settings=run.settings)
+        fit(run.batches, layer, top, settings=run.settings, criterion=make_loss("binary", None))
         rows, before = [], []
         with torch.no_grad():
             for batch in run.batches("test"):

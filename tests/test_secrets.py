@@ -8,6 +8,7 @@ stand below with the reason why it is none.
 import ast
 import copy
 import importlib
+import inspect
 import logging
 import pickle  # noqa: TID251 - what must fail
 import pkgutil
@@ -28,7 +29,7 @@ from moiety.crypto.sampling import Seed
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointError
 from moiety.identity import Identity
-from moiety.protocol.blind import DataOwnerState
+from moiety.protocol.state import DataOwnerState
 from tests.randomness import RecordedRandomness, words_of
 
 SEED = Seed(b"a seed that nobody may ever read")
@@ -62,12 +63,25 @@ MAKERS: dict[str, Callable[[], tuple[object, list[str]]]] = {
     "RlweKeyHolder": _key_holder,
     "DataOwnerState": _data_owner_state,
     "Identity": _identity,
-    "BlindDataOwner": partial(_with_a_share, "BlindDataOwner"),
-    "BlindLabelOwner": partial(_with_a_share, "BlindLabelOwner"),
-    "DataOwnerParty": partial(_with_a_share, "DataOwnerParty"),
-    "Joined": partial(_with_a_share, "Joined"),
-    "LabelOwnerLink": partial(_with_a_share, "LabelOwnerLink"),
-    "LabelOwnerRun": partial(_with_a_share, "LabelOwnerRun"),
+    **{
+        name: partial(_with_a_share, name)
+        for name in (
+            "AcmlDataOwner",
+            "AcmlLabelOwner",
+            "BlindDataOwner",
+            "BlindLabelOwner",
+            "BottomModel",
+            "DataOwnerParty",
+            "JointDataOwner",
+            "JointLabelOwner",
+            "Joined",
+            "LabelOwnerLink",
+            "LabelOwnerRun",
+            "PaillierKeyHolder",
+            "PrivateKey",
+            "TrainedActivations",
+        )
+    },
 }
 """An object of each secret type, and strings that would give it away."""
 
@@ -94,7 +108,11 @@ def secret_types() -> dict[str, type]:
     for module in pkgutil.walk_packages(moiety.__path__, "moiety."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    return {each.__name__: each for each in walk(Secret) if each.__module__.startswith("moiety.")}
+    return {
+        each.__name__: each
+        for each in walk(Secret)
+        if each.__module__.startswith("moiety.")
+    }
 
 
 def attributes(definition: ast.ClassDef) -> set[str]:
@@ -198,7 +216,7 @@ def test_secrets_given_away_by_copies(secret: tuple[object, list[str]]) -> None:
 
 def test_secret_types_all_covered() -> None:
     """A new secret type comes; the tests above have to know it."""
-    assert set(secret_types()) == set(MAKERS)
+    assert {name for name, kind in secret_types().items() if not inspect.isabstract(kind)} == set(MAKERS)
 
 
 SAMPLE = """

@@ -244,7 +244,7 @@ def run_step(outgoing: Tamper = intact, incoming: Tamper = intact) -> list[type[
     try:
         both.link.start(FIRST, training=True)
         both.link.result()
-        both.link.update(scaled_NK)
+        both.link.update(scaled_NK, scaled_NK)
         both.data_owner.pump()
     except MoietyError as error:
         both.label_session.abort(error)

@@ -21,7 +21,7 @@ from tests.parties import (
     run_here,
 )
 
-OTHER_VERSION = "import moiety.messages\nmoiety.messages.WIRE_VERSION = 2"
+OTHER_VERSION = "import moiety.messages\nmoiety.messages.WIRE_VERSION = 3"
 
 
 @pytest.fixture
@@ -113,8 +113,8 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         trained = run_here("train", files.label_owner)
         provided = provider.end()
-    require_error(provided, 5, "differ in wire_version: own 2, peer 1", "same version of moiety")
-    require_error(trained, 5, "differ in wire_version: own 1, peer 2", "same version of moiety")
+    require_error(provided, 5, "differ in wire_version: own 3, peer 2", "same version of moiety")
+    require_error(trained, 5, "differ in wire_version: own 2, peer 3", "same version of moiety")
 
 
 class KillsAfterOneEpoch(Silence):

@@ -12,6 +12,7 @@ from moiety.data.target import Target
 from moiety.data_owner import fit_preparation, read_features
 from moiety.identity import load_identity, load_pinned
 from moiety.label_owner import agree, finish, propose
+from moiety.networks import check_training
 from moiety.peer import connect
 from moiety.trainer import build_top
 
@@ -62,6 +63,7 @@ def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
         values, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
     )
     build_top(settings, outputs=target.outputs)
+    check_training(settings.train)
     yield f"table: {table.rows} rows, target {settings.table.target}, {settings.task.kind}"
     if peer:
         terms = propose(settings, table, purpose="train", randomness=SystemRandomness())
@@ -69,5 +71,5 @@ def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
         finish(session)
         yield (
             f"peer: {settings.peer[0].name} agrees on {contract.in_features} in_features, "
-            f"{contract.parameters.name}"
+            f"{contract.parameters}"
         )

@@ -15,29 +15,30 @@ import torch
 from torch import nn
 
 from moiety import checkpoint
+from moiety.bottom import BottomModel, TrainedActivations
+from moiety.config import DataOwnerRun, load_data_owner_run, load_label_owner_run
 from moiety.config import LabelOwnerRun as Settings
-from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.crypto.sampling import Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.data.table import read_table
 from moiety.data.target import Target
+from moiety.data_owner import fixed_features
 from moiety.label_owner import Batch
 from moiety.nn import InteractiveLinear
-from moiety.protocol.blind import initial_weights
-from moiety.ring import ACTIVATION_BITS, encode_activations
+from moiety.protocol.state import Activations, initial_weights
+from moiety.ring import ACTIVATION_BITS, RingArray
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.step_rule import STEP_RULES
-from moiety.trainer import RESULT_FILE, build_top, evaluate, fit
+from moiety.trainer import RESULT_FILE, build_top, criterion_of, evaluate, fit
 from moiety.twin import TwinLink
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table."""
+    """One line of the table: metrics of the test split by name, and the time it took."""
 
-    auc: float
-    ks: float
+    metrics: dict[str, float]
     seconds: float
 
 
@@ -59,12 +60,39 @@ class Joined(Secret):
     """What both folders hold together."""
 
     settings: Settings
-    activation_ND: "np.ndarray[Any, np.dtype[np.int16]]"
-    target: torch.Tensor
-    outputs: int
+    provider: DataOwnerRun
+    values_NC: "np.ndarray[Any, np.dtype[np.float64]]"
+    target: Target
+    encoded: torch.Tensor
     schedule: Schedule
     label_seed: Seed
     weight_seed: Seed
+
+    def activations(self) -> Activations:
+        """Return the data owner's activations as they were when the training began."""
+        if self.provider.model.bottom is None:
+            return fixed_features(self.values_NC)[0]
+        bottom = self.bottom()
+        features, _ = bottom.fixed(self.values_NC)
+        if not self.provider.trains_bottom:
+            return features
+        steps = len(self.schedule.batches(Split.TRAIN, epoch=0))
+        return TrainedActivations(bottom, self.provider, self.values_NC, steps_per_epoch=steps)
+
+    def bottom(self) -> BottomModel:
+        """Make the data owner's bottom model anew."""
+        seed = derive(self.weight_seed, b"bottom model")
+        return BottomModel(self.provider, columns=self.values_NC.shape[1], seed=seed)
+
+    def weights(self, in_features: int) -> RingArray:
+        """Return W_0: the data owner's alone in `blind`, half of each party's otherwise."""
+        half = self.settings.protocol.name != "blind"
+        seeds = [self.weight_seed, derive(self.label_seed, b"initial weights")][: 1 + half]
+        units = self.settings.model.units
+        parts = [
+            initial_weights(seed, in_features=in_features, out_features=units, half=half) for seed in seeds
+        ]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 class ClearBatches:
@@ -82,17 +110,25 @@ class ClearBatches:
         self._epoch += part is Split.TRAIN
         for handle in handles:
             rows = torch.from_numpy(schedule.rows_of(handle))
-            yield Batch(rows=handle, target=self._joined.target[rows])
+            yield Batch(rows=handle, target=self._joined.encoded[rows])
 
 
 class ClearLayer(nn.Module):
-    """An ordinary `nn.Linear` that takes handles."""
+    """An ordinary bottom network and `nn.Linear` that take handles."""
 
-    def __init__(self, joined: Joined, linear: nn.Linear) -> None:
+    def __init__(self, joined: Joined) -> None:
         super().__init__()
-        self.linear = linear
         self._schedule = joined.schedule
-        self._values = torch.from_numpy(np.ldexp(joined.activation_ND.astype(np.float32), -ACTIVATION_BITS))
+        values = joined.values_NC
+        bottom: nn.Module = nn.Sequential()
+        if joined.provider.trains_bottom:
+            bottom = joined.bottom().network
+        else:
+            batch = joined.activations().batch(np.arange(len(values)), training=False)
+            values = np.ldexp(batch[0].astype(np.float64), -ACTIVATION_BITS)
+        self._values = torch.from_numpy(values.astype(np.float32))
+        width = bottom.eval()(self._values[:2]).shape[1]
+        self.linear = nn.Sequential(bottom.train(), nn.Linear(width, joined.settings.model.units))
 
     def forward(self, rows: RowHandle) -> torch.Tensor:
         """Return z of a batch."""
@@ -107,8 +143,7 @@ def compare(label_owner: Path, data_owner: Path) -> Comparison:
     encrypted = json.loads(text)
     rows = {
         "encrypted": Row(
-            auc=encrypted["test"]["AUC"],
-            ks=encrypted["test"]["KS"],
+            metrics=encrypted["test"],
             seconds=encrypted["seconds"],
         ),
         "twin, in the clear": _timed(train_twin, joined),
@@ -125,7 +160,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     target = Target.from_json(own_facts["target"])
     values = read_table(own.table.source, columns=[own.table.target]).column(own.table.target)
     table = read_table(peer.table.source, columns=None)
-    activation_ND, _ = encode_activations(Preparation.from_json(facts["preparation"]).transform(table))
+    trained = peer.trains_bottom
     schedule = Schedule(
         seed=Seed(bytes.fromhex(own_facts["order_seed"])),
         rows=table.rows,
@@ -133,12 +168,14 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         test=own.split.test,
         batch=own.train.batch,
         epochs=own.train.epochs,
+        whole_batches=own.protocol.name == "acml" and not trained,
     )
     return Joined(
         settings=own,
-        activation_ND=activation_ND,
-        target=torch.from_numpy(target.transform(values)),
-        outputs=target.outputs,
+        provider=peer,
+        values_NC=Preparation.from_json(facts["preparation"]).transform(table),
+        target=target,
+        encoded=torch.from_numpy(target.transform(values)),
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),
@@ -147,22 +184,19 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
 
 def train_twin(joined: Joined) -> dict[str, float]:
     """Train the same network from the same weights on the same batches with the same rule."""
-    settings = joined.settings
-    weights = initial_weights(
-        joined.weight_seed,
-        in_features=joined.activation_ND.shape[1],
-        out_features=settings.model.units,
-    )
+    settings, features = joined.settings, joined.activations()
+    in_features = features.batch(np.arange(2), training=False)[0].shape[1]
     link = TwinLink(
-        joined.activation_ND,
-        weights,
+        features,
+        joined.weights(in_features),
         schedule=joined.schedule,
         rounding_seed=derive(joined.label_seed, b"rounding"),
+        trains_bottom=joined.provider.trains_bottom,
     )
     _seed_networks(joined)
     layer = InteractiveLinear(
         link,
-        in_features=joined.activation_ND.shape[1],
+        in_features=in_features,
         out_features=settings.model.units,
         rule=STEP_RULES[settings.train.update](settings.train.learning_rate),
     )
@@ -172,14 +206,15 @@ def train_twin(joined: Joined) -> dict[str, float]:
 def train_adam(joined: Joined) -> dict[str, float]:
     """Train an ordinary network of the same shape with Adam on the same batches."""
     _seed_networks(joined)
-    linear = nn.Linear(joined.activation_ND.shape[1], joined.settings.model.units)
-    return _train(joined, ClearLayer(joined, linear))
+    return _train(joined, ClearLayer(joined))
 
 
 def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
     settings, batches = joined.settings, ClearBatches(joined)
-    top = build_top(settings, outputs=joined.outputs)
-    fit(batches, layer, top, settings=settings)
+    top = build_top(settings, outputs=joined.target.outputs)
+    training_N = joined.encoded[torch.from_numpy(joined.schedule.split_rows(Split.TRAIN))]
+    criterion = criterion_of(settings, joined.target, training_N)
+    fit(batches, layer, top, settings=settings, criterion=criterion)
     return evaluate(batches, layer, top, split="test", kind=settings.task.kind)
 
 
@@ -190,4 +225,4 @@ def _seed_networks(joined: Joined) -> None:
 def _timed(training: Callable[[Joined], dict[str, float]], joined: Joined) -> Row:
     begin = time.perf_counter()
     test = training(joined)
-    return Row(auc=test["AUC"], ks=test["KS"], seconds=time.perf_counter() - begin)
+    return Row(metrics=test, seconds=time.perf_counter() - begin)

@@ -15,14 +15,13 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from moiety.crypto.packing import PackingPlan, plan
-from moiety.crypto.parameters import LISTED, ParameterSet, choose
 from moiety.crypto.sampling import Seed
-from moiety.crypto.scheme import ProductShape
-from moiety.errors import ContractMismatchError, MalformedMessageError
-from moiety.messages import SESSION_BYTES, WIRE_VERSION
+from moiety.crypto.scheme import ProductNeed, ProductPlan, Scheme
+from moiety.crypto.schemes import SchemeName, scheme_for
+from moiety.errors import ConfigError, ContractMismatchError, MalformedMessageError
+from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
 from moiety.policy import Policy, Totals, check_batches, check_run
-from moiety.ring import ACTIVATION_MULTIPLIER_BITS
+from moiety.products import SPARE_BITS, Product, ProtocolName, key_holder_of, products_of, shape_of
 from moiety.schedule import Schedule, Split
 
 ROWS_LIMIT: Final = 2**32
@@ -51,6 +50,7 @@ class Terms(BaseModel):
         run: the run's name in both run files.
         protocol: the message flow.
         scheme: the cryptosystem.
+        reveals: what the data owner is shown beyond what is public.
         rows: rows of the aligned table.
         order_digest: digest of the aligned ids in their order; of the row count where there are no ids.
         model: which saved model a prediction uses; empty when training.
@@ -61,8 +61,9 @@ class Terms(BaseModel):
     wire_version: int = WIRE_VERSION
     run: Name
     purpose: Literal["train", "predict"]
-    protocol: Literal["blind"]
-    scheme: Literal["rlwe"]
+    protocol: ProtocolName
+    scheme: SchemeName
+    reveals: Literal["nothing", "gradients"] = "nothing"
     rows: Count
     order_digest: Hex32
     model: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{8,})?$")] = ""
@@ -80,11 +81,12 @@ class LabelOwnerTerms(Terms):
 
 
 class DataOwnerTerms(Terms):
-    """The data owner's side: the width of its table, its policy, and what it released before."""
+    """The data owner's side: the width of its activations, its policy, and what it released before."""
 
     nonce: Hex32
     in_features: Annotated[int, Field(ge=0, le=FEATURES_LIMIT)]
-    parameters: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
+    activations: Literal["fixed", "trained"] = "fixed"
+    parameters: Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9+-]*$")] = ""
     released_z_per_row_limit: int
     released_z_per_row_before: int
     predictions_limit: int
@@ -168,10 +170,9 @@ class Contract:
         """The session's id: fresh, because the digest covers both nonces."""
         return sha256(b"session" + self.digest).digest()[:SESSION_BYTES]
 
-    @property
-    def public_seed(self) -> Seed:
-        """The seed of pk1, which neither party can choose."""
-        return Seed(sha256(b"pk1" + self.digest).digest())
+    def public_seed(self, key_holder: Role) -> Seed:
+        """Return the seed of pk1 of a party's key, which neither party can choose."""
+        return Seed(sha256(b"pk1 " + key_holder.name.encode() + self.digest).digest())
 
     @property
     def in_features(self) -> int:
@@ -191,27 +192,47 @@ class Contract:
     @cached_property
     def schedule(self) -> Schedule:
         """Splits and batches."""
-        return schedule_of(self.label_owner, order_seed(self.label_owner, self.data_owner.nonce))
+        seed = order_seed(self.label_owner, self.data_owner.nonce)
+        return schedule_of(self.label_owner, seed, activations=self.data_owner.activations)
+
+    @property
+    def trains_bottom(self) -> bool:
+        """Whether this session trains the data owner's bottom model: then it is shown da."""
+        return self.training and self.data_owner.activations == "trained" and not self._blind
+
+    @property
+    def reuses_activations(self) -> bool:
+        """Whether encrypted activations are kept for the whole session."""
+        return self.schedule.whole_batches
 
     @cached_property
-    def parameters(self) -> ParameterSet:
-        """The smallest listed parameter set that holds every product of the run."""
-        return choose([self._forward_shape(self._largest_batch), self._update_shape()])
+    def schemes(self) -> dict[Role, Scheme]:
+        """The scheme of each party that holds a key: the smallest that holds every product under it."""
+        return {role: scheme_for(self.label_owner.scheme, needs) for role, needs in self._needs().items()}
 
-    def forward_plan(self, rows: int) -> PackingPlan:
-        """Plan x W for a batch of `rows`."""
-        return plan(self.parameters, self._forward_shape(rows))
+    @property
+    def parameters(self) -> str:
+        """The names of both parties' schemes: what both must have chosen alike."""
+        return "+".join(sorted({scheme.name for scheme in self.schemes.values()}))
 
-    def update_plan(self, rows: int) -> PackingPlan:
-        """Plan x^T dz' for a batch of `rows`."""
-        return plan(self.parameters, self._update_shape(rows))
+    def plan(self, product: Product, rows: int) -> ProductPlan:
+        """Plan a product over a batch of `rows`."""
+        need = self._need(product, rows)
+        scheme = self.schemes[key_holder_of(self.label_owner.protocol, product)]
+        return scheme.plan(need.shape, required_spare_bits=need.spare_bits)
 
     def check(self) -> None:
         """Refuse what the data owner's policy does not cover; both sides ask.
 
         Raises:
             PolicyError: naming the limit.
+            ConfigError: the data owner has a bottom model to train, and the protocol trains none.
         """
+        if self._blind and self.data_owner.activations == "trained":
+            raise ConfigError(
+                'protocol "blind" trains no bottom model',
+                hint="the data owner writes model.frozen = true, or both choose another protocol",
+            )
         passes = self.label_owner.epochs if self.training else 1
         check_run(
             self.data_owner.policy,
@@ -225,24 +246,30 @@ class Contract:
             check_batches(self.data_owner.policy, smallest=min((each.rows for each in batches), default=0))
 
     @property
+    def _blind(self) -> bool:
+        return self.label_owner.protocol == "blind"
+
+    @property
     def _largest_batch(self) -> int:
         return max(1, min(self.label_owner.batch, self.label_owner.rows))
 
-    def _forward_shape(self, rows: int) -> ProductShape:
-        return ProductShape(
-            rows=rows,
-            contraction=self.in_features,
-            kept=self.out_features,
-            multiplier_bits=ACTIVATION_MULTIPLIER_BITS,
-        )
+    def _needs(self) -> dict[Role, list[ProductNeed]]:
+        needs: dict[Role, list[ProductNeed]] = {}
+        protocol = self.label_owner.protocol
+        for product in products_of(trained=self.trains_bottom):
+            role = key_holder_of(protocol, product)
+            needs.setdefault(role, []).append(self._need(product, self._largest_batch))
+        return needs
 
-    def _update_shape(self, rows: int | None = None) -> ProductShape:
-        return ProductShape(
-            rows=self.in_features,
-            contraction=rows or self._largest_batch,
-            kept=self.out_features,
-            multiplier_bits=ACTIVATION_MULTIPLIER_BITS,
+    def _need(self, product: Product, rows: int) -> ProductNeed:
+        shape = shape_of(
+            self.label_owner.protocol,
+            product,
+            rows=rows,
+            in_features=self.in_features,
+            out_features=self.out_features,
         )
+        return ProductNeed(shape=shape, spare_bits=SPARE_BITS[product])
 
 
 def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
@@ -251,8 +278,14 @@ def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
     return Seed(sha256(b"row order" + both).digest())
 
 
-def schedule_of(label_owner: LabelOwnerTerms, seed: Seed) -> Schedule:
-    """Return the schedule that the label owner's terms and a jointly drawn seed give."""
+def schedule_of(
+    label_owner: LabelOwnerTerms, seed: Seed, *, activations: Literal["fixed", "trained"]
+) -> Schedule:
+    """Return the schedule that the label owner's terms and a jointly drawn seed give.
+
+    In `acml` a ciphertext fixes which rows sit together; activations that never change are encrypted
+    once, so their batches stay together too.
+    """
     return Schedule(
         seed=seed,
         rows=label_owner.rows,
@@ -260,9 +293,5 @@ def schedule_of(label_owner: LabelOwnerTerms, seed: Seed) -> Schedule:
         test=label_owner.test,
         batch=label_owner.batch,
         epochs=label_owner.epochs,
+        whole_batches=label_owner.protocol == "acml" and activations == "fixed",
     )
-
-
-def parameter_set(name: str) -> ParameterSet | None:
-    """Return the listed parameter set of that name, if there is one."""
-    return next((each for each in LISTED if each.name == name), None)

@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from numpy.typing import NDArray
 
 from moiety import checkpoint
-from moiety.checkpoint import Ledger
+from moiety.bottom import BottomModel, TrainedActivations, check_bottom
+from moiety.checkpoint import Arrays, Ledger
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
-from moiety.crypto.rlwe import RlweEvaluator
-from moiety.crypto.sampling import Randomness, Seed, SystemRandomness
+from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
@@ -31,13 +33,14 @@ from moiety.errors import (
     ConfigError,
     MoietyError,
     PeerIdentityError,
-    RemoteProtocolError,
 )
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
 from moiety.policy import Meter, Totals
-from moiety.protocol.blind import BlindDataOwner, DataOwnerState, Features
-from moiety.protocol.handshake import DataOwnerHandshake
+from moiety.protocol.data_owner import DataOwner
+from moiety.protocol.handshake import DataOwnerHandshake, make_keys, public_key, read_public_key
+from moiety.protocol.machines import DATA_OWNERS
+from moiety.protocol.state import Activations, DataOwnerState, Features
 from moiety.ring import encode_activations
 from moiety.schedule import RowIndices, Split
 from moiety.session import Session
@@ -74,8 +77,10 @@ class DataOwnerParty(Secret):
         self._weight_seed = randomness.seed()
         self._saved: DataOwnerState | None = None
         self._preparation: Preparation | None = None
-        self._features: Features | None = None
-        self._machine: BlindDataOwner | None = None
+        self._saved_arrays: Arrays = {}
+        self._bottom: BottomModel | None = None
+        self._features: Activations | None = None
+        self._machine: DataOwner | None = None
         self._released = Totals()
         self.contract: Contract | None = None
         self.finished = False
@@ -114,6 +119,8 @@ class DataOwnerParty(Secret):
             purpose=proposal.purpose,
             protocol=self._settings.protocol.name,
             scheme=self._settings.protocol.scheme,
+            reveals=self._settings.protocol.reveals or "nothing",
+            activations=self._activations_kind(proposal),
             rows=self._table.rows,
             order_digest=self._table.id_digest(self._settings.table.id).hex(),
             model=self._load() if proposal.purpose == "predict" else "",
@@ -129,20 +136,44 @@ class DataOwnerParty(Secret):
         if proposal.rows != self._table.rows:
             return stated  # the parties differ; both sides will say so from the terms alone
         stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
-        parameters = Contract(label_owner=proposal, data_owner=stated).parameters.name
+        parameters = Contract(label_owner=proposal, data_owner=stated).parameters
         return stated.model_copy(update={"parameters": parameters})
 
+    def _activations_kind(self, proposal: LabelOwnerTerms) -> Literal["fixed", "trained"]:
+        training = proposal.purpose == "train" and self._settings.trains_bottom
+        return "trained" if training else "fixed"
+
     def _prepare(self, proposal: LabelOwnerTerms, nonce: str) -> int:
-        schedule = schedule_of(proposal, order_seed(proposal, nonce))
+        kind = self._activations_kind(proposal)
+        schedule = schedule_of(proposal, order_seed(proposal, nonce), activations=kind)
         if self._preparation is None:
             rows = schedule.split_rows(Split.TRAIN)
             self._preparation = fit_preparation(self._settings, self._table, rows=rows)
-        values = self._preparation.transform(self._table)
-        activation_ND, clipped = encode_activations(values)
+        values_NC = self._preparation.transform(self._table)
+        if self._settings.model.bottom is None:
+            features, clipped = fixed_features(values_NC)
+        else:
+            features, clipped = self._apply_bottom(values_NC, load=proposal.purpose == "predict")
+        self._report_clipped(clipped, features.activation_ND.size)
+        self._features = features
+        if kind == "trained":
+            assert self._bottom is not None
+            steps = len(schedule.batches(Split.TRAIN, epoch=0))
+            self._features = TrainedActivations(
+                self._bottom, self._settings, values_NC, steps_per_epoch=steps
+            )
+        return int(features.activation_ND.shape[1])
+
+    def _apply_bottom(self, values_NC: NDArray[np.float64], *, load: bool) -> tuple[Features, int]:
+        seed = derive(self._weight_seed, b"bottom model")
+        self._bottom = BottomModel(self._settings, columns=values_NC.shape[1], seed=seed)
+        if load:
+            self._bottom.load(self._saved_arrays)
+        return self._bottom.fixed(values_NC)
+
+    def _report_clipped(self, clipped: int, size: int) -> None:
         if clipped:
-            self._report(f"{clipped} of {values.size} activations lie beyond 8 and were clipped")
-        self._features = Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND))
-        return int(activation_ND.shape[1])
+            self._report(f"{clipped} of {size} activations lie beyond 8 and were clipped")
 
     def _load(self) -> str:
         arrays, facts = checkpoint.load_model(self._settings.folder)
@@ -153,6 +184,7 @@ class DataOwnerParty(Secret):
                 updates=int(facts["updates"]),
             )
             self._preparation = Preparation.from_json(facts["preparation"])
+            self._saved_arrays = arrays
             return str(facts["model"])
         except KeyError as error:
             raise CheckpointMismatchError(
@@ -161,17 +193,15 @@ class DataOwnerParty(Secret):
             ) from error
 
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
-        if block.kind is not Kind.PUBLIC_KEY:
-            raise RemoteProtocolError(f"{block.kind.name} came where PUBLIC_KEY was due")
         assert self._features is not None
-        evaluator = RlweEvaluator(
-            contract.parameters,
-            public_key=block.payload,
-            public_seed=contract.public_seed,
-            threads=torch.get_num_threads(),
-        )
-        self._machine = BlindDataOwner(
+        threads = torch.get_num_threads()
+        evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)
+        keys = make_keys(contract, Role.DATA_OWNER, randomness=self._randomness, threads=threads)
+        if keys is not None:
+            yield public_key(keys)
+        self._machine = DATA_OWNERS[contract.data_owner.protocol](
             contract,
+            keys=keys,
             evaluator=evaluator,
             features=self._features,
             state=None if contract.training else self._saved,
@@ -203,6 +233,8 @@ class DataOwnerParty(Secret):
     def _finish(self) -> None:
         if self._machine is not None and self.contract is not None and self.contract.training:
             self._save(self._machine.state(), self.contract)
+        if isinstance(self._features, TrainedActivations) and self._features.clipped:
+            self._report(f"{self._features.clipped} activations of the bottom model were clipped at 8")
         self._report(
             f"finished; z released per row so far: {self._released.released_z_per_row} of "
             f"{self._settings.policy.released_z_per_row}"
@@ -217,6 +249,7 @@ class DataOwnerParty(Secret):
                 "share": state.share_DK,
                 "dither_key": np.frombuffer(state.dither_key, dtype=np.uint8),
                 "weight_seed": np.frombuffer(self._weight_seed, dtype=np.uint8),
+                **({} if self._bottom is None else self._bottom.arrays()),
             },
             facts={
                 "model": contract.session.hex(),
@@ -224,6 +257,12 @@ class DataOwnerParty(Secret):
                 "preparation": self._preparation.to_json(),
             },
         )
+
+
+def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
+    """Take prepared columns as activations; return them, and how many were clipped."""
+    activation_ND, clipped = encode_activations(values_NC)
+    return Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND)), clipped
 
 
 def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
@@ -244,7 +283,9 @@ def read_features(settings: Settings) -> Table:
     wanted = settings.table.features
     columns = None if wanted == "all" else [*settings.table.id, *wanted]
     table = read_table(settings.table.source, columns=columns)
-    fit_preparation(settings, table, rows=np.arange(table.rows))
+    preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
+    if settings.model.bottom is not None:
+        check_bottom(settings, preparation.transform(table))
     return table
 
 

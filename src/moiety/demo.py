@@ -176,7 +176,8 @@ def _free_port() -> int:
 def _print_comparison(console: Console, comparison: Comparison, memory: dict[str, int]) -> None:
     grid = Grid("training", "test AUC", "test KS", "seconds", title="credit card default, 30,000 rows")
     for name, row in comparison.rows.items():
-        grid.add_row(name, f"{row.auc:.4f}", f"{row.ks:.4f}", f"{row.seconds:.1f}")
+        auc, ks = (f"{row.metrics[metric]:.4f}" for metric in ("AUC", "KS"))
+        grid.add_row(name, auc, ks, f"{row.seconds:.1f}")
     console.print(grid)
     result = comparison.encrypted
     console.print(

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from moiety import checkpoint
+from moiety.block_file import BlockFile
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
 from moiety.contract import Contract, LabelOwnerTerms
-from moiety.crypto.rlwe import RlweKeyHolder
-from moiety.crypto.sampling import Randomness, SystemRandomness, derive
+from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
@@ -42,8 +42,9 @@ from moiety.link import LabelOwnerLink
 from moiety.messages import Block, Kind, Role
 from moiety.nn import InteractiveLinear
 from moiety.peer import connect
-from moiety.protocol.blind import BlindLabelOwner
-from moiety.protocol.handshake import LabelOwnerHandshake
+from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
+from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.machines import LABEL_OWNERS
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
 from moiety.step_rule import STEP_RULES
@@ -73,7 +74,7 @@ class LabelOwnerRun(Secret):
         contract: what was agreed.
         machine: the label owner's state machine, with its initial share.
         target: raw targets of all rows.
-        randomness: where seeds come from.
+        seed: of this side's rounding, its half of the weights and its networks.
     """
 
     def __init__(
@@ -82,24 +83,28 @@ class LabelOwnerRun(Secret):
         *,
         session: Session,
         contract: Contract,
-        machine: BlindLabelOwner,
+        machine: LabelOwner,
         target: "np.ndarray[Any, Any]",
-        randomness: Randomness,
+        seed: Seed,
     ) -> None:
         self.settings = settings
         self.contract = contract
         self.session = session
-        self.seed = randomness.seed()
-        rounding = derive(self.seed, b"rounding")
+        self.seed = seed
         self._machine = machine
-        self.link = LabelOwnerLink(session, machine, rounding_seed=rounding)
+        self.link = LabelOwnerLink(
+            session,
+            machine,
+            rounding_seed=derive(seed, b"rounding"),
+            trains_bottom=contract.trains_bottom,
+        )
         self._layer: InteractiveLinear | None = None
         self._epoch = 0
         training_rows = contract.schedule.split_rows(Split.TRAIN)
         self.target = Target.fit(
             target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
         )
-        self._encoded = torch.from_numpy(self.target.transform(target))
+        self.encoded = torch.from_numpy(self.target.transform(target))
         # The top network's initial weights come from this generator: reproducible by this side's seed.
         torch.manual_seed(int.from_bytes(derive(self.seed, b"torch")[:7], "little"))
 
@@ -163,7 +168,7 @@ class LabelOwnerRun(Secret):
             self._epoch += 1
         for handle in self.schedule.batches(part, epoch=epoch):
             rows = self.schedule.rows_of(handle)
-            yield Batch(rows=handle, target=self._encoded[torch.from_numpy(rows)])
+            yield Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)])
 
     def save(self, top: nn.Module) -> Path:
         """Finish the run: both sides save their half, and the session ends.
@@ -236,14 +241,21 @@ def open_run(
     terms = propose(settings, table, purpose="train", randomness=source)
     session, contract = agree(settings, terms, channel=channel)
     try:
-        machine = open_machine(session, contract, randomness=source)
+        seed = source.seed()
+        machine = open_machine(
+            session,
+            contract,
+            randomness=source,
+            weight_seed=derive(seed, b"initial weights"),
+            folder=settings.folder,
+        )
         return LabelOwnerRun(
             settings,
             session=session,
             contract=contract,
             machine=machine,
             target=target,
-            randomness=source,
+            seed=seed,
         )
     except BaseException as error:
         session.abort(error)
@@ -259,6 +271,7 @@ def propose(
         purpose=purpose,
         protocol=settings.protocol.name,
         scheme=settings.protocol.scheme,
+        reveals=settings.protocol.reveals or "nothing",
         rows=table.rows,
         order_digest=table.id_digest(settings.table.id).hex(),
         model=model,
@@ -303,20 +316,42 @@ def open_machine(
     contract: Contract,
     *,
     randomness: Randomness,
+    folder: Path,
     share: "np.ndarray[Any, Any] | None" = None,
     updates: int = 0,
-) -> BlindLabelOwner:
-    """Make this session's key, send its public half, and wait for the initial share if there is none."""
-    keys = RlweKeyHolder(
-        contract.parameters,
-        public_seed=contract.public_seed,
+    weight_seed: Seed | None = None,
+) -> LabelOwner:
+    """Exchange this session's public keys, and wait for the initial share if there is none.
+
+    Args:
+        session: bound to the contract.
+        contract: what was agreed.
+        randomness: where seeds come from.
+        folder: of the run; encrypted activations that serve the whole session are kept in it.
+        share: W_label of a saved model.
+        updates: steps it was trained for.
+        weight_seed: of this side's half of W_0.
+    """
+    threads = torch.get_num_threads()
+    keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
+    session.send([public_key(keys)])
+    evaluator = None
+    if Role.DATA_OWNER in contract.schemes:
+        evaluator = read_public_key(contract, Role.DATA_OWNER, session.receive(), threads=threads)
+    kind = LABEL_OWNERS[contract.label_owner.protocol]
+    kept: dict[str, Any] = {"store": BlockFile(folder)} if contract.reuses_activations else {}
+    machine = kind(
+        contract,
+        keys=keys,
+        evaluator=evaluator,
+        share_DK=share,
+        updates=updates,
+        weight_seed=weight_seed,
         randomness=randomness,
-        threads=torch.get_num_threads(),
+        **kept,
     )
-    session.send([Block(kind=Kind.PUBLIC_KEY, step=0, payload=keys.public_key())])
-    machine = BlindLabelOwner(contract, keys=keys, share_DK=share, updates=updates, randomness=randomness)
     while machine.waiting:
-        machine.receive(session.receive())
+        session.send(machine.receive(session.receive()))
     return machine
 
 

@@ -5,10 +5,12 @@ from numpy.typing import NDArray
 
 from moiety.crypto.sampling import Seed, expand_words
 from moiety.crypto.secret import Secret
-from moiety.protocol.blind import BlindLabelOwner
-from moiety.ring import Z_BITS, decode, encode_gradients
+from moiety.protocol.label_owner import LabelOwner
+from moiety.ring import Z_BITS, decode, encode_gradients, encode_input_gradients
 from moiety.schedule import RowHandle
 from moiety.session import Session
+
+Revealed = list[tuple[RowHandle, NDArray[np.float32]]]
 
 
 class LabelOwnerLink(Secret):
@@ -18,18 +20,25 @@ class LabelOwnerLink(Secret):
         session: open and bound.
         machine: the label owner's state machine.
         rounding_seed: of the stochastic rounding of dz'; kept by the label owner only.
+        trains_bottom: the contract shows da to the data owner.
     """
 
-    def __init__(self, session: Session, machine: BlindLabelOwner, *, rounding_seed: Seed) -> None:
+    def __init__(
+        self, session: Session, machine: LabelOwner, *, rounding_seed: Seed, trains_bottom: bool = False
+    ) -> None:
         self._session = session
         self._machine = machine
         self._rounding_seed = rounding_seed
+        self._trains_bottom = trains_bottom
+        self._revealed: Revealed = []
+        self._handle: RowHandle | None = None
         self.clipped = 0
+        self.clipped_input = 0
 
     def receive(self) -> None:
-        """Take blocks until nothing more is due."""
+        """Take blocks, and answer them, until nothing more is due."""
         while self._machine.waiting:
-            self._machine.receive(self._session.receive())
+            self._session.send(self._machine.receive(self._session.receive()))
 
     def start(self, handle: RowHandle, *, training: bool) -> None:
         """Ask for z of a batch.
@@ -37,6 +46,7 @@ class LabelOwnerLink(Secret):
         Leaks:
             Nothing: the schedule is public, the weights are encrypted.
         """
+        self._handle = handle
         self._session.send(self._machine.request(handle, training=training))
 
     def result(self) -> NDArray[np.float64]:
@@ -44,16 +54,30 @@ class LabelOwnerLink(Secret):
         self.receive()
         return decode(self._machine.z(), scale_bits=Z_BITS)
 
-    def update(self, scaled_NK: NDArray[np.float64]) -> None:
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
         """Round dz' stochastically, send it encrypted and wait until both shares have moved.
 
         Leaks:
-            Nothing: the gradients are encrypted.
+            Nothing in `blind`: the gradients are encrypted. Where the bottom model is trained, da.
         """
-        words = expand_words(
-            self._rounding_seed, b"rounding", index=self._machine.updates, count=scaled_NK.size
-        )
-        rounded, clipped = encode_gradients(scaled_NK, words.reshape(scaled_NK.shape))
+        rounded, clipped = encode_gradients(scaled_NK, self._words(b"rounding", scaled_NK))
         self.clipped += clipped
-        self._session.send(self._machine.update(rounded))
+        input_NK = self._input_gradient(dz_NK) if self._trains_bottom else None
+        self._session.send(self._machine.update(rounded, input_NK))
         self.receive()
+
+    def take_revealed(self) -> Revealed:
+        """Return dz of the batches since the last call: what the data owner was shown a linear image of."""
+        taken, self._revealed = self._revealed, []
+        return taken
+
+    def _input_gradient(self, dz_NK: NDArray[np.float64]) -> NDArray[np.int64]:
+        assert self._handle is not None
+        self._revealed.append((self._handle, dz_NK.astype(np.float32)))
+        rounded, clipped = encode_input_gradients(len(dz_NK) * dz_NK, self._words(b"input rounding", dz_NK))
+        self.clipped_input += clipped
+        return rounded
+
+    def _words(self, purpose: bytes, like_NK: NDArray[np.float64]) -> NDArray[np.uint64]:
+        words = expand_words(self._rounding_seed, purpose, index=self._machine.updates, count=like_NK.size)
+        return words.reshape(like_NK.shape)

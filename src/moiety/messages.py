@@ -29,7 +29,7 @@ from typing import Final
 from moiety.errors import MalformedMessageError
 from moiety.schedule import RowHandle, Split
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 MAGIC: Final = b"moty"
 CONTRACT_BYTES: Final = 32
 SESSION_BYTES: Final = 16
@@ -64,6 +64,11 @@ class Kind(IntEnum):
     MASKED_UPDATE = 9
     FINISH = 10
     ABORT = 11
+    ACTIVATIONS = 12
+    TRANSPOSED_ACTIVATIONS = 13
+    DATA_WEIGHTS = 14
+    MASKED_INPUT_GRADIENT = 15
+    SHARE_OF_INPUT_GRADIENT = 16
 
 
 class AbortCode(IntEnum):

@@ -1,17 +1,20 @@
-"""The label owner's top network and loss, from the run file or from the user's own factory."""
+"""Both parties' own networks, losses and optimisers, by their names in run files.
+
+Imported by both parties' loops; everything here runs on one party's machine alone.
+"""
 
 import importlib
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from moiety.config import LocalTraining
 from moiety.errors import ConfigError
 
-LOSSES: Final[dict[str, type[nn.Module]]] = {
-    "binary": nn.BCEWithLogitsLoss,
-    "multiclass": nn.CrossEntropyLoss,
-    "regression": nn.MSELoss,
-}
+Criterion = Callable[[Tensor, Tensor], Tensor]
+Schedule = torch.optim.lr_scheduler.LRScheduler
 
 
 def perceptron(units: int, hidden: list[int], outputs: int) -> nn.Sequential:
@@ -26,29 +29,134 @@ def perceptron(units: int, hidden: list[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def from_factory(name: str, *, units: int, outputs: int) -> nn.Module:
-    """Call `module:factory` with (units, outputs) and return the network it makes.
+def from_factory(name: str, *arguments: int, key: str, takes: str) -> nn.Module:
+    """Call `module:factory` and return the network it makes.
+
+    Args:
+        name: of the factory.
+        arguments: what it is called with.
+        key: of the run file, for messages.
+        takes: what the arguments are, for messages.
 
     Raises:
         ConfigError: no such module or factory, or what it returns is no torch.nn.Module.
     """
+    hint = f"the factory takes {takes} and returns a torch.nn.Module"
+    network = _imported(name, key=key, hint=hint)(*arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{key} = {name!r} returned {type(network).__name__}", hint=hint)
+    return network
+
+
+def make_loss(kind: str, weights: list[float] | None) -> Criterion:
+    """Return the loss of a task, a mean over rows, weighted by class where weights are given.
+
+    A weighted mean divides by the sum of the rows' weights, so that the scale of the weights is nothing.
+    """
+    if kind == "regression":
+        return nn.MSELoss()
+    if kind == "multiclass":
+        return nn.CrossEntropyLoss(weight=None if weights is None else torch.tensor(weights))
+    if weights is None:
+        return nn.BCEWithLogitsLoss()
+    by_class = torch.tensor(weights)
+
+    def weighted(output: Tensor, target: Tensor) -> Tensor:
+        row_weights = by_class[target.long()]
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            output, target, weight=row_weights, reduction="sum"
+        )
+        return losses / row_weights.sum()
+
+    return weighted
+
+
+def make_optimizer(settings: LocalTraining, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of a party's own parameters.
+
+    Raises:
+        ConfigError: no such optimiser, one that needs closures, or options it does not take.
+    """
+    name = settings.optimizer
+    options = {key: _plain(value) for key, value in settings.optimizer_options.items()}
+    hint = "name a class of torch.optim and options that it takes, or module:factory of (parameters, lr)"
+    made = _made(
+        _imported(name, key="train.optimizer", hint=hint) if ":" in name else _optimizer_class(name),
+        (list(parameters),),
+        {"lr": settings.learning_rate, **options},
+        key="train.optimizer",
+        hint=hint,
+    )
+    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+        raise ConfigError(
+            f"train.optimizer = {name!r} cannot be used", hint="one that steps without a closure is needed"
+        )
+    return made
+
+
+def make_schedule(settings: LocalTraining, optimizer: torch.optim.Optimizer) -> Schedule | None:
+    """Return the learning-rate schedule, which steps at the end of each epoch; None without one.
+
+    Raises:
+        ConfigError: no such schedule, one that needs a metric, or options it does not take.
+    """
+    name = settings.schedule
+    if name is None:
+        return None
+    options = {key: _plain(value) for key, value in settings.schedule_options.items()}
+    hint = (
+        "name a class of torch.optim.lr_scheduler and options that it takes, or module:factory of (optimizer)"
+    )
+    factory = (
+        _imported(name, key="train.schedule", hint=hint)
+        if ":" in name
+        else getattr(torch.optim.lr_scheduler, name, None)
+    )
+    made = _made(factory, (optimizer,), options, key="train.schedule", hint=hint)
+    if not isinstance(made, Schedule) or isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ConfigError(
+            f"train.schedule = {name!r} cannot be used", hint="one that steps without a metric is needed"
+        )
+    return made
+
+
+def check_training(settings: LocalTraining) -> None:
+    """Refuse an optimiser or schedule that cannot be made, before anybody is connected.
+
+    Raises:
+        ConfigError: as `make_optimizer` and `make_schedule`.
+    """
+    make_schedule(settings, make_optimizer(settings, [nn.Parameter(torch.zeros(1))]))
+
+
+def _optimizer_class(name: str) -> Any:
+    """Find a class of `torch.optim`, whatever its capitals."""
+    known: Final = {each.lower(): each for each in dir(torch.optim) if each[0].isupper()}
+    return getattr(torch.optim, known.get(name.lower(), ""), None)
+
+
+def _made(factory: Any, arguments: tuple[Any, ...], options: dict[str, Any], *, key: str, hint: str) -> Any:
+    if not callable(factory):
+        raise ConfigError(f"{key} is not known to torch", hint=hint)
+    try:
+        return factory(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} cannot be made: {error}", hint=hint) from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _imported(name: str, *, key: str, hint: str) -> Callable[..., Any]:
     module_name, _, factory_name = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"model.top = {name!r} cannot be imported",
+            f"{key} = {name!r} cannot be imported",
             hint="write module:factory, with the module's folder on PYTHONPATH",
         ) from error
     if not callable(factory):
-        raise ConfigError(
-            f"model.top = {name!r} is a {type(factory).__name__} and not a factory",
-            hint="the factory takes (units, outputs) and returns a torch.nn.Module",
-        )
-    network = factory(units, outputs)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"model.top = {name!r} returned {type(network).__name__}",
-            hint="the factory takes (units, outputs) and returns a torch.nn.Module",
-        )
-    return network
+        raise ConfigError(f"{key} = {name!r} is a {type(factory).__name__} and not a factory", hint=hint)
+    return factory  # type: ignore[no-any-return]

@@ -29,8 +29,8 @@ class Link(Protocol):
         """Return z, float64 (rows, out_features), waiting for it."""
         ...
 
-    def update(self, scaled_NK: NDArray[np.float64]) -> None:
-        """Send Enc(dz') and apply the update."""
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
+        """Send dz' encrypted and apply the update; dz itself is for a bottom model that is trained."""
         ...
 
 
@@ -60,8 +60,9 @@ class InteractiveLinear(nn.Module):
         rule: makes dz' of dz; its learning rate is the layer's.
 
     Leaks:
-        To the data owner: nothing beyond what is public (protocol `blind`). To this side: z of every batch
-        asked for, from which features can be estimated; the data owner's policy counts it.
+        To the data owner: nothing beyond what is public in `blind`; in `joint` and `acml` da of every
+        training row, from which labels can be read. To this side: z of every batch asked for, from which
+        features can be estimated; the data owner's policy counts it.
     """
 
     def __init__(self, link: Link, *, in_features: int, out_features: int, rule: StepRule) -> None:
@@ -140,7 +141,8 @@ class InteractiveLinear(nn.Module):
                 "the gradient of z is not finite; nothing was sent",
                 hint="lower the learning rate, or look for a division by zero in the loss",
             )
-        self._link.update(self.rule.scale(gradient.detach().cpu().numpy().astype(np.float64)))
+        dz_NK = gradient.detach().cpu().numpy().astype(np.float64)
+        self._link.update(self.rule.scale(dz_NK), dz_NK)
         self._open = None
 
     def __deepcopy__(self, memo: Any) -> NoReturn:

@@ -66,7 +66,7 @@ def predict(
     terms = propose(settings, table, purpose="predict", randomness=source, model=facts["model"])
     session, contract = agree(settings, terms, channel=channel)
     try:
-        scores = _score(session, contract, top, arrays, facts, randomness=source)
+        scores = _score(session, contract, top, arrays, facts, folder=settings.folder, randomness=source)
         finish(session)
     except BaseException as error:
         session.abort(error)
@@ -109,6 +109,7 @@ def _score(
     arrays: checkpoint.Arrays,
     facts: checkpoint.Facts,
     *,
+    folder: Path,
     randomness: Randomness,
 ) -> NDArray[np.float64]:
     share = arrays["share"]
@@ -119,7 +120,12 @@ def _score(
             hint="predict with the columns and units that the run was trained with",
         )
     machine = open_machine(
-        session, contract, randomness=randomness, share=share, updates=int(facts["updates"])
+        session,
+        contract,
+        randomness=randomness,
+        folder=folder,
+        share=share,
+        updates=int(facts["updates"]),
     )
     link = LabelOwnerLink(session, machine, rounding_seed=randomness.seed())
     layer = InteractiveLinear(

@@ -7,6 +7,8 @@ wrap. Scales are chosen so that no product is ever truncated:
     scaled gradient dz'   26                   |dz'| <= 16, stochastic rounding
     weight W              38 = 12 + 26         so that W -= a^T dz' is exact
     z = a W               50 = 12 + 38         the ring wraps at 2^13, we stop at 2^10
+    dz'' = rows x dz      18                   |dz''| <= 8, for the input gradient only
+    da x rows             56 = 18 + 38         the ring wraps at 2^7, we stop at 2^6
 
 This module holds no keys and draws no randomness: random words are arguments. Imported by crypto,
 protocol, nn and data.
@@ -28,9 +30,19 @@ GRADIENT_BITS: Final = 26
 WEIGHT_BITS: Final = ACTIVATION_BITS + GRADIENT_BITS
 Z_BITS: Final = ACTIVATION_BITS + WEIGHT_BITS
 
-ACTIVATION_MULTIPLIER_BITS: Final = 15  # |a| * 2^12 < 2^15: what a noise bound has to count with
+INPUT_SCALE_BITS: Final = 18
+INPUT_GRADIENT_BITS: Final = INPUT_SCALE_BITS + WEIGHT_BITS
+
 GRADIENT_LIMIT: Final = 16.0
+INPUT_LIMIT: Final = 8.0
 Z_LIMIT_BITS: Final = 10
+INPUT_GRADIENT_LIMIT_BITS: Final = 6
+
+# What a noise bound has to count with: |a| * 2^12, |dz'| * 2^26, |dz''| * 2^18 and a share as signed 64 bits.
+ACTIVATION_MULTIPLIER_BITS: Final = 15
+GRADIENT_MULTIPLIER_BITS: Final = GRADIENT_BITS + 4
+INPUT_GRADIENT_MULTIPLIER_BITS: Final = INPUT_SCALE_BITS + 3
+SHARE_MULTIPLIER_BITS: Final = 63
 
 
 def encode(values: NDArray[np.float64], *, scale_bits: int) -> RingArray:
@@ -103,12 +115,37 @@ def encode_gradients(scaled_NK: NDArray[np.float64], words_NK: NDArray[np.uint64
     Raises:
         NonFiniteError: a value is NaN or infinite.
     """
-    values = np.asarray(scaled_NK, dtype=np.float64)
+    rounded, clipped = _round(scaled_NK, words_NK, limit=GRADIENT_LIMIT, scale_bits=GRADIENT_BITS)
+    return rounded.view(np.uint64), clipped
+
+
+def encode_input_gradients(
+    rows_times_dz_NK: NDArray[np.float64], words_NK: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], int]:
+    """Encode dz'' with 18 fractional bits by unbiased stochastic rounding; clip to +-8 and count.
+
+    Args:
+        rows_times_dz_NK: batch rows x dz, which undoes the mean of the loss.
+        words_NK: uniform random words of the same shape.
+
+    Returns:
+        int64 (rows, out_features), and the number of clipped values.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+    """
+    return _round(rows_times_dz_NK, words_NK, limit=INPUT_LIMIT, scale_bits=INPUT_SCALE_BITS)
+
+
+def _round(
+    reals: NDArray[np.float64], words: NDArray[np.uint64], *, limit: float, scale_bits: int
+) -> tuple[NDArray[np.int64], int]:
+    values = np.asarray(reals, dtype=np.float64)
     _require_finite(values)
-    clipped = int(np.count_nonzero(np.abs(values) > GRADIENT_LIMIT))
-    uniform = np.ldexp((words_NK >> np.uint64(11)).astype(np.float64), -53)
-    bounded = np.ldexp(np.clip(values, -GRADIENT_LIMIT, GRADIENT_LIMIT), GRADIENT_BITS)
-    return np.floor(bounded + uniform).astype(np.int64).view(np.uint64), clipped
+    clipped = int(np.count_nonzero(np.abs(values) > limit))
+    uniform = np.ldexp((words >> np.uint64(11)).astype(np.float64), -53)
+    bounded = np.ldexp(np.clip(values, -limit, limit), scale_bits)
+    return np.floor(bounded + uniform).astype(np.int64), clipped
 
 
 def check_z(z_NK: RingArray) -> None:
@@ -122,6 +159,27 @@ def check_z(z_NK: RingArray) -> None:
         limit_bits=Z_LIMIT_BITS,
         hint="lower the learning rate, or scale the features down",
     )
+
+
+def decode_input_gradient(sum_ND: RingArray) -> NDArray[np.float64]:
+    """Read da from the sum of its shares, and stop when da x rows has left its range.
+
+    Args:
+        sum_ND: da x rows in ring integers of 56 fractional bits, (rows, in_features).
+
+    Returns:
+        da, float64 (rows, in_features).
+
+    Raises:
+        RingOverflowError: some |da x rows| is 2**6 or more.
+    """
+    values = decode(sum_ND, scale_bits=INPUT_GRADIENT_BITS)
+    _require_below(
+        values,
+        limit_bits=INPUT_GRADIENT_LIMIT_BITS,
+        hint="lower the learning rate, or scale the loss down",
+    )
+    return values / len(values)
 
 
 def _require_finite(values: NDArray[np.float64]) -> None:

@@ -1,7 +1,9 @@
 """Which rows are in which split and batch: a function of one jointly drawn seed, and of nothing else.
 
 Both parties compute it, so that neither chooses an order. Batches of an epoch have equal sizes up to one
-row, none above the agreed batch. Imported by the contract, the protocols and the parties' loops.
+row, none above the agreed batch. Where activations are encrypted once for a whole run, `whole_batches` fixes
+once which rows sit together, and an epoch only orders the batches. Imported by the contract, the protocols
+and the parties' loops.
 """
 
 from dataclasses import dataclass
@@ -53,6 +55,7 @@ class Schedule:
         test: share of the rows held out for the final test.
         batch: the largest batch.
         epochs: training passes.
+        whole_batches: every epoch has the same batches, in an order of its own.
     """
 
     seed: Seed
@@ -61,6 +64,7 @@ class Schedule:
     test: float
     batch: int
     epochs: int
+    whole_batches: bool = False
 
     @cached_property
     def _split_rows(self) -> dict[Split, RowIndices]:
@@ -84,26 +88,44 @@ class Schedule:
 
     def batches(self, split: Split, *, epoch: int) -> list[RowHandle]:
         """Return the handles of one pass, in order."""
-        sizes = _batch_sizes(len(self.split_rows(split)), self.batch)
         pass_number = epoch if split is Split.TRAIN else 0
         return [
             RowHandle(split=split, epoch=pass_number, batch=number, rows=size)
-            for number, size in enumerate(sizes)
+            for number, size in enumerate(self._sizes(split, pass_number))
         ]
 
     def rows_of(self, handle: RowHandle) -> RowIndices:
         """Return the row numbers a handle stands for, in batch order."""
-        order = self._pass_order(handle.split, handle.epoch)
+        part = self.part_of(handle)
+        order = self._pass_order(handle.split, 0 if self.whole_batches else handle.epoch)
         sizes = _batch_sizes(len(order), self.batch)
-        start = sum(sizes[: handle.batch])
-        return order[start : start + sizes[handle.batch]]
+        start = sum(sizes[:part])
+        return order[start : start + sizes[part]]
+
+    def part_of(self, handle: RowHandle) -> int:
+        """Return which part of its pass's rows a handle stands for.
+
+        With `whole_batches`, the same part of the same split has the same rows in every epoch.
+        """
+        return self._parts(handle.split, handle.epoch)[handle.batch]
 
     def contains(self, handle: RowHandle) -> bool:
         """Tell whether a handle names a batch of this schedule."""
         if not 0 <= handle.epoch < self.epochs_of(handle.split):
             return False
-        sizes = _batch_sizes(len(self.split_rows(handle.split)), self.batch)
+        sizes = self._sizes(handle.split, handle.epoch)
         return 0 <= handle.batch < len(sizes) and handle.rows == sizes[handle.batch]
+
+    def _sizes(self, split: Split, epoch: int) -> list[int]:
+        sizes = _batch_sizes(len(self.split_rows(split)), self.batch)
+        return [sizes[part] for part in self._parts(split, epoch)]
+
+    def _parts(self, split: Split, epoch: int) -> list[int]:
+        count = -(-len(self.split_rows(split)) // self.batch)
+        if not self.whole_batches or split is not Split.TRAIN:
+            return list(range(count))
+        order = _permutation(self.seed, b"batches", index=epoch, count=count)
+        return [int(part) for part in order]
 
     def _pass_order(self, split: Split, epoch: int) -> RowIndices:
         rows = self.split_rows(split)

@@ -1,7 +1,8 @@
-"""Both roles of `blind` in one process: the specification, the test oracle, and the first file to read.
+"""Both roles of a protocol in one process: the specification, the test oracle, and the first file to read.
 
     handshake      the label owner proposes, the data owner answers, both have one contract
-    initial share  the data owner draws W_0 and sends W_0 minus a uniform mask
+    keys           each party that holds one shows the other its public half
+    initial share  the data owner sends weights minus a uniform mask
     step           z goes to the label owner, dz' comes back encrypted, both shares move
 
 Nothing here is network, disk or clock; every block passes through the functions below.
@@ -13,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
-from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Randomness
-from moiety.messages import Block
-from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner, Features
-from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
+from moiety.crypto.scheme import Evaluator, KeyHolder
+from moiety.messages import Block, Role
+from moiety.protocol.handshake import (
+    DataOwnerHandshake,
+    LabelOwnerHandshake,
+    make_keys,
+    public_key,
+    read_public_key,
+)
+from moiety.protocol.machines import DATA_OWNERS, LABEL_OWNERS
+from moiety.protocol.state import Activations
 from moiety.ring import Z_BITS, RingArray, decode
 from moiety.schedule import RowHandle, RowIndices
 
@@ -37,12 +45,20 @@ def handshake(label_terms: LabelOwnerTerms, data_terms: DataOwnerTerms) -> Contr
     return contract
 
 
+def make_halves(
+    contract: Contract, key_holder: Role, *, randomness: Randomness
+) -> tuple[KeyHolder | None, Evaluator | None]:
+    """Make a party's key and what its peer computes with; nothing where it holds none."""
+    keys = make_keys(contract, key_holder, randomness=randomness)
+    return keys, read_public_key(contract, key_holder, public_key(keys))
+
+
 class Pair:
     """A label owner and a data owner, joined by nothing but the blocks they exchange.
 
     Args:
         contract: what they agreed on.
-        features: the data owner's prepared table.
+        features: where the data owner's activations come from.
         randomness: both parties' source of seeds.
         charge: the data owner's counting of released z.
         observe: sees every block in either direction.
@@ -51,21 +67,29 @@ class Pair:
     def __init__(
         self,
         contract: Contract,
-        features: Features,
+        features: Activations,
         *,
         randomness: Randomness,
         charge: Callable[[RowIndices], None] = lambda _: None,
         observe: Observer = _unobserved,
     ) -> None:
         self._observe = observe
-        keys = RlweKeyHolder(contract.parameters, public_seed=contract.public_seed, randomness=randomness)
-        evaluator = RlweEvaluator(
-            contract.parameters, public_key=keys.public_key(), public_seed=contract.public_seed
-        )
-        self.label_owner = BlindLabelOwner(contract, keys=keys, randomness=randomness)
-        self.data_owner = BlindDataOwner(
+        protocol = contract.label_owner.protocol
+        label_keys, data_evaluator = make_halves(contract, Role.LABEL_OWNER, randomness=randomness)
+        data_keys, label_evaluator = make_halves(contract, Role.DATA_OWNER, randomness=randomness)
+        both_draw = LABEL_OWNERS[protocol].draws_half
+        self.label_weight_seed = randomness.seed() if both_draw else None
+        self.label_owner = LABEL_OWNERS[protocol](
             contract,
-            evaluator=evaluator,
+            keys=label_keys,
+            evaluator=label_evaluator,
+            weight_seed=self.label_weight_seed,
+            randomness=randomness,
+        )
+        self.data_owner = DATA_OWNERS[protocol](
+            contract,
+            keys=data_keys,
+            evaluator=data_evaluator,
             features=features,
             state=None,
             charge=charge,
@@ -79,9 +103,9 @@ class Pair:
         self._to_data_owner(self.label_owner.request(handle, training=training))
         return decode(self.label_owner.z(), scale_bits=Z_BITS)
 
-    def update(self, scaled_NK: RingArray) -> None:
-        """Move both shares of W by -x^T dz'."""
-        self._to_data_owner(self.label_owner.update(scaled_NK))
+    def update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None = None) -> None:
+        """Move both shares of W by -x^T dz', and show the data owner da where the contract says so."""
+        self._to_data_owner(self.label_owner.update(scaled_NK, input_NK))
 
     def weights(self) -> RingArray:
         """Add the shares up, which neither party can: uint64 (in_features, out_features)."""
@@ -90,9 +114,9 @@ class Pair:
     def _to_data_owner(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
             self._observe(block)
-            self._to_label_owner(self.data_owner.receive(block))
+            self._to_label_owner(list(self.data_owner.receive(block)))
 
     def _to_label_owner(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
             self._observe(block)
-            self.label_owner.receive(block)
+            self._to_data_owner(list(self.label_owner.receive(block)))

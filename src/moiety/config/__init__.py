@@ -16,6 +16,7 @@ from moiety.config.problems import shown, translated
 from moiety.config.sections import (
     DataOwnerRun,
     LabelOwnerRun,
+    LocalTraining,
     Peer,
 )
 from moiety.errors import ConfigError
@@ -24,6 +25,7 @@ __all__ = [
     "AnyRun",
     "DataOwnerRun",
     "LabelOwnerRun",
+    "LocalTraining",
     "Peer",
     "load_data_owner_run",
     "load_label_owner_run",

@@ -20,13 +20,16 @@ from pydantic import (
 from moiety.config.problems import refusal
 from moiety.config.values import (
     Address,
+    ClassWeights,
     Column,
     Columns,
     Count,
+    Factory,
     File,
     Fraction,
     Name,
     NoColumns,
+    Option,
     PrepareRule,
     Seconds,
     TableFile,
@@ -91,10 +94,29 @@ def _one_peer(peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
 
 
 class ProtocolChoice(Section):
-    """`[protocol]`: must equal the peer's."""
+    """`[protocol]`: must equal the peer's.
 
-    name: Literal["blind"] = "blind"
-    scheme: Literal["rlwe"] = "rlwe"
+    Args:
+        name: the message flow; `joint` and `acml` can train the data owner's bottom model.
+        scheme: the cryptosystem; `paillier-legacy` has keys of 2048 bits.
+        reveals: "gradients" says that the data owner may see one gradient for each row.
+    """
+
+    name: Literal["blind", "joint", "acml"] = "blind"
+    scheme: Literal["rlwe", "paillier", "paillier-legacy"] = "rlwe"
+    reveals: Literal["gradients"] | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_reveals(self) -> Self:
+        if self.name == "blind" and self.reveals is not None:
+            raise refusal("reveals no gradients", hint="leave reveals out, or choose joint or acml")
+        if self.name != "blind" and self.reveals is None:
+            raise refusal(
+                f"names {self.name}, which shows the data owner one gradient for each row: labels can be "
+                "read from it",
+                hint='write reveals = "gradients" on both sides if you accept that, or name = "blind"',
+            )
+        return self
 
 
 class LabelTable(Section):
@@ -122,9 +144,22 @@ class FeatureTable(Section):
 
 
 class Task(Section):
-    """`[task]`: what the target is."""
+    """`[task]`: what the target is.
+
+    Args:
+        kind: of the target.
+        class_weights: of the loss, in the order of the classes; "balanced" weighs each class by the
+            inverse of its training rows.
+    """
 
     kind: Literal["binary", "multiclass", "regression"] = "binary"
+    class_weights: Literal["balanced"] | ClassWeights | None = None
+
+    @model_validator(mode="after")
+    def _classes_to_weigh(self) -> Self:
+        if self.kind == "regression" and self.class_weights is not None:
+            raise refusal("has class_weights, and a regression has no classes", hint="leave them out")
+        return self
 
 
 class SplitFractions(Section):
@@ -154,7 +189,7 @@ class ModelShape(Section):
 
     units: Annotated[int, Field(ge=1, le=4096)] = 32
     hidden: Widths = (32,)
-    top: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z")] | None = None
+    top: Factory | None = None
 
     @model_validator(mode="after")
     def _one_top(self) -> Self:
@@ -163,21 +198,54 @@ class ModelShape(Section):
         return self
 
 
-class Training(Section):
-    """`[train]`: proposed to the peer, bounded by its policy.
+class BottomModel(Section):
+    """`[model]` of a data owner: its private network in front of the interactive layer.
+
+    Args:
+        bottom: "module:factory" of the network; absent: the prepared columns are the activations.
+        frozen: the network is used as the factory makes it, and never trained.
+    """
+
+    bottom: Factory | None = None
+    frozen: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_freeze(self) -> Self:
+        if self.frozen and self.bottom is None:
+            raise refusal("has frozen and no bottom", hint="name a bottom model, or leave frozen out")
+        return self
+
+
+class LocalTraining(Section):
+    """How a party's own networks are trained.
+
+    Args:
+        learning_rate: of the optimiser; at the label owner also of the interactive layer.
+        optimizer: name of a class in `torch.optim`, or "module:factory" of (parameters, lr).
+        optimizer_options: further arguments of the optimiser.
+        schedule: name of a class in `torch.optim.lr_scheduler`, or "module:factory" of (optimizer); it
+            steps at the end of each epoch.
+        schedule_options: further arguments of the schedule.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    optimizer: Annotated[str, StringConstraints(pattern=r"^[\w.]+(:\w+)?\z")] = "adam"
+    optimizer_options: dict[str, Option] = Field(default_factory=dict)
+    schedule: Annotated[str, StringConstraints(pattern=r"^[\w.]+(:\w+)?\z")] | None = None
+    schedule_options: dict[str, Option] = Field(default_factory=dict)
+
+
+class Training(LocalTraining):
+    """`[train]` of a label owner: proposed to the peer, bounded by its policy.
 
     Args:
         epochs: passes over the training rows.
         batch: rows of one step.
-        learning_rate: of the interactive layer and the local networks.
-        optimizer: of the local networks only.
         update: rule of the interactive layer.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     batch: Annotated[int, Field(ge=1, le=2**20)] = 1024
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
-    optimizer: Literal["adam", "sgd"] = "adam"
     update: Literal["adaptive", "sgd"] = "adaptive"
 
 
@@ -235,4 +303,28 @@ class DataOwnerRun(Run):
     role: Literal["data-owner"]
     table: FeatureTable
     prepare: dict[Column, PrepareRule] = Field(default_factory=dict)
+    model: BottomModel = BottomModel()
+    train: LocalTraining = LocalTraining()
     policy: PolicyLimits = PolicyLimits()
+
+    @property
+    def trains_bottom(self) -> bool:
+        """Whether a training session trains a bottom model."""
+        return self.model.bottom is not None and not self.model.frozen
+
+    @model_validator(mode="after")
+    def _trains_what_the_protocol_can(self) -> Self:
+        name = self.protocol.name
+        if name == "joint" and not self.trains_bottom:
+            raise refusal(
+                'has protocol "joint" and no bottom model to train',
+                hint='name one in [model] bottom, or choose name = "blind": it reveals nothing',
+            )
+        if name == "blind" and self.trains_bottom:
+            raise refusal(
+                'has a bottom model to train, and protocol "blind" trains none',
+                hint='write frozen = true in [model], or choose name = "joint" on both sides',
+            )
+        if not self.trains_bottom and "train" in self.model_fields_set:
+            raise refusal("has [train] and no bottom model to train", hint="leave [train] out")
+        return self

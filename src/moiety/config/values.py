@@ -72,3 +72,9 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(str
 NoColumns = Annotated[Columns, AfterValidator(_without_own_columns)]
 Fraction = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Factory = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z")]
+"""A Python function by its name: module:function."""
+ClassWeights = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2, max_length=4096)
+]
+Option = bool | int | float | str | Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]

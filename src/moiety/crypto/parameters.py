@@ -14,13 +14,14 @@ those of the Homomorphic Encryption Standard against quantum search (51, 101, 20
 4096, 8192, 16384), rounded down; ePrint 2024/463 allows a little more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import log2, prod
 from typing import Final
 
 from moiety.crypto.kernel import Transform
-from moiety.crypto.scheme import ProductShape
+from moiety.crypto.scheme import ProductNeed, ProductShape
 from moiety.errors import InsecureParameterError, ParameterError
 
 REQUIRED_SECURITY_BITS: Final = 128
@@ -113,27 +114,27 @@ def spare_bits(parameters: ParameterSet, shape: ProductShape, *, rows_per_cipher
     return log2(parameters.modulus) - 65 - log2(bound)
 
 
-def choose(shapes: list[ProductShape], *, required_spare_bits: int = DITHERED_SPARE_BITS) -> ParameterSet:
-    """Return the smallest listed set under which every shape fits with one row per ciphertext.
+def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
+    """Return the smallest listed set under which every product fits with one row per ciphertext.
 
     The packing planner then raises the rows per ciphertext as far as the same bound allows.
 
     Raises:
-        ParameterError: no listed set holds the noise of a shape, or its kept dimension.
+        ParameterError: no listed set holds the noise of a product, or its kept dimension.
     """
     for parameters in LISTED:
         require_secure(parameters)
-        if all(_fits(parameters, shape, required_spare_bits) for shape in shapes):
+        if all(_fits(parameters, need) for need in needs):
             return parameters
     raise ParameterError(
-        f"no listed parameter set fits the products {shapes}",
+        f"no listed parameter set fits the products {[need.shape for need in needs]}",
         hint="use smaller batches or fewer units",
     )
 
 
-def _fits(parameters: ParameterSet, shape: ProductShape, required_spare_bits: int) -> bool:
-    spare = spare_bits(parameters, shape, rows_per_ciphertext=1)
-    return shape.kept <= parameters.degree and spare >= required_spare_bits
+def _fits(parameters: ParameterSet, need: ProductNeed) -> bool:
+    spare = spare_bits(parameters, need.shape, rows_per_ciphertext=1)
+    return need.shape.kept <= parameters.degree and spare >= need.spare_bits
 
 
 def session_error(*, opened: int, spare: float) -> float:

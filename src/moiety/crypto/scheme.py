@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.crypto.sampling import Randomness
+from moiety.crypto.sampling import Randomness, Seed
 from moiety.ring import RingArray
 
 BLOCK_BYTES: Final = 4 * 2**20
@@ -33,13 +33,26 @@ class ProductShape:
         rows: N, rows of P and of the result.
         contraction: D, columns of P and rows of M.
         kept: K, columns of M and of the result.
-        multiplier_bits: every entry of P is below 2**multiplier_bits in magnitude.
+        multiplier_bits: every entry of P is at most 2**multiplier_bits in magnitude; 63 holds any share.
     """
 
     rows: int
     contraction: int
     kept: int
     multiplier_bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductNeed:
+    """A product that a run will compute, and how rarely it may be off by one unit.
+
+    Args:
+        shape: of the largest such product.
+        spare_bits: a value may be off with probability 2**-spare_bits at most.
+    """
+
+    shape: ProductShape
+    spare_bits: int
 
 
 class ProductPlan(Protocol):
@@ -58,6 +71,11 @@ class ProductPlan(Protocol):
     @property
     def response_sizes(self) -> Sequence[int]:
         """Bytes of each block from the evaluator."""
+        ...
+
+    @property
+    def spare_bits(self) -> float:
+        """An opened value is off by one unit with probability 2^-spare; infinite where it is exact."""
         ...
 
 
@@ -104,5 +122,52 @@ class Evaluator(Protocol):
         Leaks:
             To the key holder, nothing but the shape: each response is re-randomised and masked by a
             value uniform in Z_q on every coefficient.
+        """
+        ...
+
+
+class Scheme(Protocol):
+    """A cryptosystem with its parameters: makes plans and both halves."""
+
+    @property
+    def name(self) -> str:
+        """What both parties agree on; stands for every parameter."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Name and sizes, for people."""
+        ...
+
+    @property
+    def public_key_bytes(self) -> int:
+        """Size of the public key's message."""
+        ...
+
+    def require_secure(self) -> None:
+        """Refuse parameters that are not secure.
+
+        Raises:
+            InsecureParameterError: with the bits required and the bits estimated.
+        """
+        ...
+
+    def plan(self, shape: ProductShape, *, required_spare_bits: int) -> ProductPlan:
+        """Cut one product into blocks.
+
+        Raises:
+            ParameterError: the product does not fit these parameters.
+        """
+        ...
+
+    def key_holder(self, *, public_seed: Seed, randomness: Randomness, threads: int = 1) -> KeyHolder:
+        """Make a key for one session."""
+        ...
+
+    def evaluator(self, *, public_key: bytes, public_seed: Seed, threads: int = 1) -> Evaluator:
+        """Take the key holder's public key.
+
+        Raises:
+            MalformedMessageError: it is not a public key of these parameters.
         """
         ...

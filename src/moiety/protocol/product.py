@@ -9,13 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from moiety.crypto.scheme import BLOCK_BYTES
+from moiety.crypto.sampling import Randomness
+from moiety.crypto.scheme import BLOCK_BYTES, Evaluator, ProductPlan
 from moiety.errors import MalformedMessageError, RemoteProtocolError
 from moiety.messages import Block, Kind
 from moiety.ring import RingArray
 
 WORD_BYTES: Final = 8
+
+Messages = list[list[bytes]]
+"""The payloads of each message that was due, in order."""
 
 
 class Collector:
@@ -68,6 +73,39 @@ class Collector:
 def blocks_of(kind: Kind, payloads: Iterable[bytes], *, step: int, count: int) -> Iterator[Block]:
     """Number payloads as the blocks of one message, as they come."""
     for index, payload in enumerate(payloads):
+        yield Block(kind=kind, step=step, payload=payload, index=index, count=count)
+
+
+def masked_blocks(
+    kind: Kind,
+    evaluator: Evaluator,
+    plain_ND: NDArray[np.int64] | NDArray[np.int16],
+    payloads: Sequence[bytes],
+    *,
+    plan: ProductPlan,
+    step: int,
+    randomness: Randomness,
+    shares: list[RingArray],
+) -> Iterator[Block]:
+    """Multiply under encryption and yield the masked answer's blocks as they are computed.
+
+    Args:
+        kind: of the answer.
+        evaluator: the scheme's half that computes.
+        plain_ND: the plain matrix P.
+        payloads: the encrypted matrix M.
+        plan: both parties' plan of P M.
+        step: the exchange.
+        randomness: where seeds come from.
+        shares: this side's share of P M is appended to it, in pieces of whole rows.
+
+    Leaks:
+        Nothing to the key holder but the shape.
+    """
+    answers = evaluator.respond(plain_ND, payloads, plan=plan, randomness=randomness)
+    count = len(plan.response_sizes)
+    for index, (payload, share) in enumerate(answers):
+        shares.append(share)
         yield Block(kind=kind, step=step, payload=payload, index=index, count=count)
 
 

@@ -1,7 +1,8 @@
-"""What both roles of `blind` share: states, the data owner's table and kept share, W_0."""
+"""What the machines of all protocols share: states, activations, the data owner's kept share, W_0."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from moiety.crypto.secret import Secret
 from moiety.dither import RowDigests
 from moiety.errors import LocalProtocolError
 from moiety.ring import WEIGHT_BITS, RingArray, encode
+from moiety.schedule import RowIndices
 
 
 class State(Enum):
@@ -24,9 +26,21 @@ class State(Enum):
     CLOSED = auto()
 
 
+class Activations(Protocol):
+    """Where the data owner's activations come from: a table, or a bottom model over one."""
+
+    def batch(self, rows: RowIndices, *, training: bool) -> tuple[NDArray[np.int16], RowDigests]:
+        """Return activations of 12 fractional bits, (rows, in_features), and the rows' digests."""
+        ...
+
+    def backward(self, gradient_ND: NDArray[np.float64]) -> None:
+        """Take da of the last training batch, and train by it."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The data owner's prepared table.
+    """The data owner's prepared table: activations that never change.
 
     Args:
         activation_ND: int16 activations of 12 fractional bits, (rows, in_features).
@@ -35,6 +49,15 @@ class Features:
 
     activation_ND: NDArray[np.int16]
     digest_N: RowDigests
+
+    def batch(self, rows: RowIndices, *, training: bool) -> tuple[NDArray[np.int16], RowDigests]:  # noqa: ARG002
+        """Return these rows' activations, (rows, in_features), and digests."""
+        return self.activation_ND[rows], self.digest_N[rows]
+
+    def backward(self, gradient_ND: NDArray[np.float64]) -> NoReturn:
+        """Refuse: no contract asks for it."""
+        del gradient_ND
+        raise LocalProtocolError("a table cannot be trained")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -52,11 +75,14 @@ class DataOwnerState(Secret):
     updates: int
 
 
-def initial_weights(seed: Seed, *, in_features: int, out_features: int) -> RingArray:
-    """Draw W_0 uniform in +-1 / sqrt(in_features), as `torch.nn.Linear` does, in ring integers."""
+def initial_weights(seed: Seed, *, in_features: int, out_features: int, half: bool = False) -> RingArray:
+    """Draw W_0 uniform in +-1 / sqrt(in_features), as `torch.nn.Linear` does, in ring integers.
+
+    `half`: one of two independent parts whose sum has the same variance as a W_0 of one party's alone.
+    """
     words = expand_words(seed, b"initial weights", index=0, count=in_features * out_features)
     uniform = np.ldexp((words >> np.uint64(11)).astype(np.float64), -52) - 1.0
-    scaled = uniform.reshape(in_features, out_features) / np.sqrt(in_features)
+    scaled = uniform.reshape(in_features, out_features) / np.sqrt(in_features * (2 if half else 1))
     return encode(scaled, scale_bits=WEIGHT_BITS)
 
 

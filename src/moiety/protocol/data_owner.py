@@ -1,6 +1,12 @@
-"""The evaluator of `blind`: multiplies ciphertexts by its features, and never decrypts anything."""
+"""What the data owner's machines have in common: requests, policy, dither, its share of W.
 
-from collections.abc import Callable, Iterator
+A machine takes blocks and yields blocks. A protocol adds what is due in each half of a step and what
+answers it. Any error closes the machine for good. Shapes: N rows, D in_features, K out_features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,42 +14,54 @@ from numpy.typing import NDArray
 from moiety.contract import Contract
 from moiety.crypto.kernel import matmul
 from moiety.crypto.sampling import Randomness, Seed, expand_words
-from moiety.crypto.scheme import Evaluator
+from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
-from moiety.dither import dither
+from moiety.dither import RowDigests, dither
 from moiety.errors import LocalProtocolError, RemoteProtocolError
 from moiety.messages import Block, Kind, Request, decode_request
-from moiety.protocol.blind.state import DataOwnerState, Features, State, initial_weights, require_usable
-from moiety.protocol.product import Collector, matrix_blocks
+from moiety.protocol.product import Collector, Messages, matrix_blocks
+from moiety.protocol.state import (
+    Activations,
+    DataOwnerState,
+    State,
+    initial_weights,
+    require_usable,
+)
 from moiety.ring import RingArray
 from moiety.schedule import RowHandle, RowIndices, Split
 
 
-class BlindDataOwner(Secret):
-    """The evaluator: multiplies ciphertexts by its features, and never decrypts anything.
+class DataOwner(Secret, ABC):
+    """One session's data owner.
 
     Args:
         contract: what was agreed.
-        evaluator: the scheme's half that computes.
-        features: its prepared table.
-        state: its share; None draws W_0 and keeps its share secret from birth.
+        keys: the scheme's half that decrypts, where the data owner holds a key.
+        evaluator: the scheme's half that computes, where the label owner holds one.
+        features: where its activations come from.
+        state: its share; None draws its part of W_0 and keeps its share secret from birth.
         charge: called with the rows of each request before anything is computed: counts the release,
             records it, or refuses it.
         randomness: where seeds come from.
     """
 
+    draws_half: ClassVar[bool] = False
+    """Whether the label owner draws half of W_0."""
+
     def __init__(
         self,
         contract: Contract,
         *,
-        evaluator: Evaluator,
-        features: Features,
+        keys: KeyHolder | None = None,
+        evaluator: Evaluator | None = None,
+        features: Activations,
         state: DataOwnerState | None,
         charge: Callable[[RowIndices], None],
         randomness: Randomness,
     ) -> None:
         self._contract = contract
-        self._evaluator = evaluator
+        self._own_keys = keys
+        self._own_evaluator = evaluator
         self._features = features
         self._charge = charge
         self._randomness = randomness
@@ -54,19 +72,23 @@ class BlindDataOwner(Secret):
         self._step = 0
         self._next = (0, 0)
         self._rows: RowIndices = np.zeros(0, dtype=np.int64)
+        self._activation_ND: NDArray[np.int16] = np.zeros((0, 0), dtype=np.int16)
+        self._digest_N: RowDigests = np.zeros((0, 0), dtype=np.uint8)
         self._request: Request | None = None
-        self._due: Collector | None = None
+        self._due: list[Collector] = []
 
     def open(self, weight_seed: Seed) -> Iterator[Block]:
-        """Draw W_0, keep a uniform mask as own share and send the difference.
+        """Draw W_0, or half of it, keep a uniform mask as own share and send the difference.
 
         Leaks:
-            Nothing: W_0 minus a value uniform modulo 2^64 is uniform.
+            Nothing: the weights minus a value uniform modulo 2^64 are uniform.
         """
         if self._state is not State.INITIAL:
             raise LocalProtocolError("the initial share was already sent")
         shape = (self._contract.in_features, self._contract.out_features)
-        weights = initial_weights(weight_seed, in_features=shape[0], out_features=shape[1])
+        weights = initial_weights(
+            weight_seed, in_features=shape[0], out_features=shape[1], half=self.draws_half
+        )
         words = expand_words(self._randomness.seed(), b"initial mask", index=0, count=shape[0] * shape[1])
         self._share = words.reshape(shape)
         self._state = State.IDLE
@@ -111,14 +133,20 @@ class BlindDataOwner(Secret):
 
     def _take(self, block: Block) -> Iterator[Block]:
         if self._state is State.IDLE:
-            self._accept(block)
+            yield from self._accept(block)
             return
-        assert self._due is not None
-        if self._due.receive(block):
-            answer = self._forward if self._state is State.FORWARD else self._update
-            yield from answer(self._due.payloads)
+        next(each for each in self._due if not each.complete).receive(block)
+        if all(each.complete for each in self._due):
+            messages, self._due = [each.payloads for each in self._due], []
+            if self._state is State.FORWARD:
+                yield from self._forward(messages)
+                self._after_forward()
+            else:
+                yield from self._update(messages)
+                self._updates += 1
+                self._state = State.IDLE
 
-    def _accept(self, block: Block) -> None:
+    def _accept(self, block: Block) -> Iterator[Block]:
         place = (block.kind, block.step, block.index, block.count)
         if place != (Kind.REQUEST, self._step + 1, 0, 1):
             raise RemoteProtocolError(
@@ -130,9 +158,10 @@ class BlindDataOwner(Secret):
         rows = self._contract.schedule.rows_of(request.handle)
         self._charge(rows)
         self._step, self._request, self._rows = block.step, request, rows
-        plan = self._contract.forward_plan(len(rows))
-        self._due = Collector(Kind.WEIGHTS, step=self._step, sizes=plan.request_sizes)
+        self._activation_ND, self._digest_N = self._features.batch(rows, training=request.training)
+        self._due = self._forward_due(len(rows))
         self._state = State.FORWARD
+        yield from self._begin(request)
 
     def _check(self, request: Request) -> None:
         handle = request.handle
@@ -153,40 +182,46 @@ class BlindDataOwner(Secret):
         last = handle.batch + 1 == count
         self._next = (handle.epoch + 1, 0) if last else (handle.epoch, handle.batch + 1)
 
-    def _forward(self, payloads: list[bytes]) -> Iterator[Block]:
-        activation_ND = self._features.activation_ND[self._rows]
-        plan = self._contract.forward_plan(len(self._rows))
-        count = len(plan.response_sizes)
-        shares: list[RingArray] = []
-        answers = self._evaluator.respond(activation_ND, payloads, plan=plan, randomness=self._randomness)
-        for index, (payload, share) in enumerate(answers):
-            shares.append(share)
-            yield Block(kind=Kind.MASKED_Z, step=self._step, payload=payload, index=index, count=count)
-        yield from matrix_blocks(Kind.SHARE_OF_Z, self._share_of_z(activation_ND, shares), step=self._step)
-        self._after_forward(len(self._rows))
-
-    def _share_of_z(self, activation_ND: NDArray[np.int16], shares: list[RingArray]) -> RingArray:
-        rho = dither(self._dither_key, self._share, self._features.digest_N[self._rows])
-        return np.concatenate(shares) + matmul(activation_ND, self._share) + rho
-
-    def _after_forward(self, rows: int) -> None:
+    def _after_forward(self) -> None:
         assert self._request is not None
-        if not self._request.training:
-            self._state, self._due = State.IDLE, None
-            return
-        plan = self._contract.update_plan(rows)
-        self._due = Collector(Kind.GRADIENTS, step=self._step, sizes=plan.request_sizes)
-        self._state = State.UPDATE
+        if self._request.training:
+            self._due = self._update_due(len(self._rows))
+            self._state = State.UPDATE
+        else:
+            self._state = State.IDLE
 
-    def _update(self, payloads: list[bytes]) -> Iterator[Block]:
-        transposed_DN = np.ascontiguousarray(self._features.activation_ND[self._rows].T)
-        plan = self._contract.update_plan(len(self._rows))
-        count = len(plan.response_sizes)
-        shares: list[RingArray] = []
-        answers = self._evaluator.respond(transposed_DN, payloads, plan=plan, randomness=self._randomness)
-        for index, (payload, share) in enumerate(answers):
-            shares.append(share)
-            yield Block(kind=Kind.MASKED_UPDATE, step=self._step, payload=payload, index=index, count=count)
-        self._share = self._share - np.concatenate(shares)
-        self._updates += 1
-        self._state, self._due = State.IDLE, None
+    def _share_of_z(self, share_NK: RingArray) -> Iterator[Block]:
+        """Send own share of x W_label, x W_data and the dither: with the peer's share, that is z."""
+        rho = dither(self._dither_key, self._share, self._digest_N)
+        own = share_NK + matmul(self._activation_ND, self._share) + rho
+        return matrix_blocks(Kind.SHARE_OF_Z, own, step=self._step)
+
+    @property
+    def _keys(self) -> KeyHolder:
+        assert self._own_keys is not None
+        return self._own_keys
+
+    @property
+    def _evaluator(self) -> Evaluator:
+        assert self._own_evaluator is not None
+        return self._own_evaluator
+
+    def _begin(self, request: Request) -> Iterable[Block]:  # noqa: ARG002 - for protocols that answer it
+        """Return what answers a request at once."""
+        return ()
+
+    @abstractmethod
+    def _forward_due(self, rows: int) -> list[Collector]:
+        """Return the messages that the forward half waits for."""
+
+    @abstractmethod
+    def _forward(self, messages: Messages) -> Iterator[Block]:
+        """Yield what answers them."""
+
+    @abstractmethod
+    def _update_due(self, rows: int) -> list[Collector]:
+        """Return the messages that the update waits for."""
+
+    @abstractmethod
+    def _update(self, messages: Messages) -> Iterator[Block]:
+        """Move the share, and yield what answers them."""

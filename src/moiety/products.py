@@ -1,0 +1,72 @@
+"""The products that a protocol computes under encryption: their shapes, and whose key they are under.
+
+    product          computes      blind, joint: P, M                acml: P, M
+    FORWARD          z             x, W_label            (label key)   W_label^T, x^T       (data key)
+    UPDATE           W's gradient  x^T, dz'              (label key)   dz'^T, x             (data key)
+    INPUT_GRADIENT   da            dz'', W_data^T        (data key)    dz'', W_data^T       (data key)
+
+P is the evaluator's plain matrix, M the key holder's encrypted one; `acml` computes the transposes of z and
+of the weight gradient. Imported by the contract. Reference: section 5 of docs/design.md.
+"""
+
+from enum import Enum, auto
+from typing import Final, Literal
+
+from moiety.crypto.parameters import DITHERED_SPARE_BITS, EXACT_SPARE_BITS
+from moiety.crypto.scheme import ProductShape
+from moiety.messages import Role
+from moiety.ring import (
+    ACTIVATION_MULTIPLIER_BITS,
+    GRADIENT_MULTIPLIER_BITS,
+    INPUT_GRADIENT_MULTIPLIER_BITS,
+    SHARE_MULTIPLIER_BITS,
+)
+
+ProtocolName = Literal["blind", "joint", "acml"]
+
+
+class Product(Enum):
+    """What a product under encryption gives."""
+
+    FORWARD = auto()
+    UPDATE = auto()
+    INPUT_GRADIENT = auto()
+
+
+SPARE_BITS: Final = {
+    Product.FORWARD: DITHERED_SPARE_BITS,
+    Product.UPDATE: DITHERED_SPARE_BITS,
+    Product.INPUT_GRADIENT: EXACT_SPARE_BITS,
+}
+"""z is dithered and shares of W are never opened; da is opened exactly, at the data owner."""
+
+
+def products_of(*, trained: bool) -> tuple[Product, ...]:
+    """Return the products of a session; `trained`: it trains the data owner's bottom model."""
+    products = (Product.FORWARD, Product.UPDATE)
+    return (*products, Product.INPUT_GRADIENT) if trained else products
+
+
+def key_holder_of(protocol: ProtocolName, product: Product) -> Role:
+    """Return whose key a product is under."""
+    if protocol == "acml" or product is Product.INPUT_GRADIENT:
+        return Role.DATA_OWNER
+    return Role.LABEL_OWNER
+
+
+def shape_of(
+    protocol: ProtocolName, product: Product, *, rows: int, in_features: int, out_features: int
+) -> ProductShape:
+    """Return the shape of a product over a batch of `rows`."""
+    if product is Product.INPUT_GRADIENT:
+        sizes, bits = (rows, out_features, in_features), INPUT_GRADIENT_MULTIPLIER_BITS
+    elif protocol == "acml" and product is Product.FORWARD:
+        sizes, bits = (out_features, in_features, rows), SHARE_MULTIPLIER_BITS
+    elif protocol == "acml":
+        sizes, bits = (out_features, rows, in_features), GRADIENT_MULTIPLIER_BITS
+    elif product is Product.FORWARD:
+        sizes, bits = (rows, in_features, out_features), ACTIVATION_MULTIPLIER_BITS
+    else:
+        sizes, bits = (in_features, rows, out_features), ACTIVATION_MULTIPLIER_BITS
+    n, d, k = sizes
+    return ProductShape(rows=n, contraction=d, kept=k, multiplier_bits=bits)

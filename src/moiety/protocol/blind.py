@@ -1,0 +1,103 @@
+"""The protocol `blind`: the key is the label owner's, and the data owner learns nothing.
+
+One step for a batch x of N rows, with W = W_data + W_label:
+
+    label owner -> data owner   REQUEST, WEIGHTS         Enc(W_label)
+    data owner -> label owner   MASKED_Z, SHARE_OF_Z     masked x W_label; mask share + x W_data + rho
+        the label owner adds up and has z, dithered by rho
+    label owner -> data owner   GRADIENTS                Enc(dz')
+    data owner -> label owner   MASKED_UPDATE            masked x^T dz'
+        both subtract their shares from W
+
+Forward only is the first half. Before the first step the data owner draws W_0 and sends W_0 minus a
+uniform mask: the label owner must not know W_0, and the data owner may.
+
+What the data owner sees are ciphertexts and requests that follow a schedule: simulatable from what is
+public. What the label owner sees is z, and that leaks features: see `policy` and SECURITY.md. Pure state
+machines, one class per role; randomness is an argument. Shapes: N rows, D in_features, K out_features.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.messages import Block, Kind
+from moiety.products import Product
+from moiety.protocol.data_owner import DataOwner
+from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.product import Collector, Messages, blocks_of, masked_blocks, read_matrix
+from moiety.ring import RingArray
+
+
+class BlindDataOwner(DataOwner):
+    """The evaluator: multiplies ciphertexts by its features, and never decrypts anything."""
+
+    def _forward_due(self, rows: int) -> list[Collector]:
+        plan = self._contract.plan(Product.FORWARD, rows)
+        return [Collector(Kind.WEIGHTS, step=self._step, sizes=plan.request_sizes)]
+
+    def _forward(self, messages: Messages) -> Iterator[Block]:
+        shares: list[RingArray] = []
+        yield from masked_blocks(
+            Kind.MASKED_Z,
+            self._evaluator,
+            self._activation_ND,
+            messages[0],
+            plan=self._contract.plan(Product.FORWARD, len(self._rows)),
+            step=self._step,
+            randomness=self._randomness,
+            shares=shares,
+        )
+        yield from self._share_of_z(np.concatenate(shares))
+
+    def _update_due(self, rows: int) -> list[Collector]:
+        plan = self._contract.plan(Product.UPDATE, rows)
+        return [Collector(Kind.GRADIENTS, step=self._step, sizes=plan.request_sizes)]
+
+    def _update(self, messages: Messages) -> Iterator[Block]:
+        shares: list[RingArray] = []
+        yield from masked_blocks(
+            Kind.MASKED_UPDATE,
+            self._evaluator,
+            np.ascontiguousarray(self._activation_ND.T),
+            messages[0],
+            plan=self._contract.plan(Product.UPDATE, len(self._rows)),
+            step=self._step,
+            randomness=self._randomness,
+            shares=shares,
+        )
+        self._share = self._share - np.concatenate(shares)
+
+
+class BlindLabelOwner(LabelOwner):
+    """The key holder: asks for z, and encrypts its share of W and the scaled gradients."""
+
+    def _forward_due(self, rows: int) -> list[Collector]:
+        plan = self._contract.plan(Product.FORWARD, rows)
+        return [
+            Collector(Kind.MASKED_Z, step=self._step, sizes=plan.response_sizes),
+            self._share_of_z_due(rows),
+        ]
+
+    def _ask(self, rows: int) -> Iterator[Block]:
+        plan = self._contract.plan(Product.FORWARD, rows)
+        payloads = self._keys.encrypt(self._share, plan=plan, randomness=self._randomness)
+        yield from blocks_of(Kind.WEIGHTS, payloads, step=self._step, count=len(plan.request_sizes))
+
+    def _forward(self, messages: Messages, rows: int) -> Iterable[Block]:
+        share_NK = self._keys.decrypt(messages[0], plan=self._contract.plan(Product.FORWARD, rows))
+        self._release(share_NK + read_matrix(messages[1], self._contract.out_features))
+        return ()
+
+    def _send_update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None) -> Iterator[Block]:
+        del input_NK
+        plan = self._contract.plan(Product.UPDATE, len(scaled_NK))
+        self._due = [Collector(Kind.MASKED_UPDATE, step=self._step, sizes=plan.response_sizes)]
+        payloads = self._keys.encrypt(scaled_NK, plan=plan, randomness=self._randomness)
+        yield from blocks_of(Kind.GRADIENTS, payloads, step=self._step, count=len(plan.request_sizes))
+
+    def _update(self, messages: Messages, rows: int) -> None:
+        self._share = self._share - self._keys.decrypt(
+            messages[0], plan=self._contract.plan(Product.UPDATE, rows)
+        )
