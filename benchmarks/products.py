@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import Record, Stages, Times, measure
 from moiety.crypto.kernel import matmul
-from moiety.crypto.packing import PackingPlan
+from moiety.crypto.packing import PackingPlan, choose
 from moiety.crypto.packing import plan as make_plan
-from moiety.crypto.parameters import DITHERED_SPARE_BITS, choose
+from moiety.crypto.parameters import DITHERED_SPARE_BITS
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed, SystemRandomness, expand_words
 from moiety.crypto.scheme import ProductNeed, ProductShape

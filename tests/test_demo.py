@@ -8,7 +8,7 @@ from rich.console import Console
 from moiety import demo
 from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.data.credit import CREDIT_FEATURES, CREDIT_TARGET
-from moiety.demo import run_demo, set_up, simulate_runs
+from moiety.demo import Example, run_demo, set_up, simulate_runs
 from moiety.errors import ConfigError, TransportError
 from moiety.trainer import Silence
 from tests.parties import configure, free_address
@@ -49,7 +49,7 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path) -> None:
 
 
 def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:
-    parties = set_up(tmp_path / "demo", address="127.0.0.1:7443", epochs=3, rows=50)
+    parties = set_up(tmp_path / "demo", Example(epochs=3, rows=50), address="127.0.0.1:7443")
     bank, telco = parties.label_owner.parent, parties.data_owner.parent
     assert parquet.read_schema(bank / "labels.parquet").names == [CREDIT_TARGET]
     assert parquet.read_schema(telco / "features.parquet").names == list(CREDIT_FEATURES)
@@ -69,7 +69,7 @@ def test_demo_refuses_a_folder_that_exists(tmp_path: Path) -> None:
 def test_demo_says_which_process_failed_and_ends_the_other(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    parties = set_up(tmp_path / "demo", address=free_address(), epochs=1, rows=2000)
+    parties = set_up(tmp_path / "demo", Example(epochs=1, rows=2000), address=free_address())
     configure(parties.label_owner, {"table.target": "defaults"})
     with pytest.raises(TransportError, match="the process of bank and telco failed"):
         demo._run_processes(parties)
@@ -82,3 +82,33 @@ def test_simulate_runs_takes_its_example_without_run_files(monkeypatch: pytest.M
     assert result.rows == 2000
     assert "AUC" in result.test
     assert not Path(result.folder).exists()
+
+
+@pytest.mark.parametrize(("protocol", "units"), [("joint", 8), ("acml", 8)])
+def test_example_of_another_protocol_trains_a_bottom_model(tmp_path: Path, protocol: str, units: int) -> None:
+    example = Example(epochs=1, rows=50, protocol=protocol, scheme="paillier")
+    parties = set_up(tmp_path / "demo", example, address="127.0.0.1:7443")
+    own, peer = load_label_owner_run(parties.label_owner), load_data_owner_run(parties.data_owner)
+    assert own.protocol == peer.protocol
+    assert (own.protocol.name, own.protocol.scheme, own.protocol.reveals) == (
+        protocol,
+        "paillier",
+        "gradients",
+    )
+    assert peer.trains_bottom
+    assert own.model.units == units
+
+
+def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PAILLIER_ROWS", 400)
+    monkeypatch.setattr(demo, "PAILLIER_UNITS", 1)
+    result = simulate_runs(None, None, protocol="acml", scheme="paillier-legacy", observer=Silence())
+    assert (result.rows, result.out_features, result.spare_bits) == (400, 1, None)
+    assert result.parameters == ["Paillier, 2048-bit modulus, 112-bit security"]
+    assert result.label_leakage["direction"] > 0.9
+
+
+def test_simulate_refuses_a_protocol_beside_run_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="are for the example") as caught:
+        simulate_runs(tmp_path / "a", tmp_path / "b", protocol="joint", observer=Silence())
+    assert "run files" in caught.value.hint

@@ -136,7 +136,7 @@ def test_frame_of_unknown_role(role: int) -> None:
         decode_frame(patched(FRAME, at=ROLE_AT, value=bytes([role])))
 
 
-@pytest.mark.parametrize("kind", [0, 17, 255])
+@pytest.mark.parametrize("kind", [0, 19, 255])
 def test_frame_of_unknown_kind(kind: int) -> None:
     with pytest.raises(MalformedMessageError, match=f"kind {kind}"):
         decode_frame(patched(FRAME, at=KIND_AT, value=bytes([kind])))

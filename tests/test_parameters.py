@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moiety.crypto.packing import choose
 from moiety.crypto.parameters import (
     LISTED,
     REQUIRED_SECURITY_BITS,
     SECURE_MODULUS_BITS,
     TESTING_ONLY,
     ParameterSet,
-    choose,
     noise_bound,
     require_secure,
     session_error,
@@ -72,17 +72,24 @@ def chosen_for(*shapes: ProductShape, spare: int = 40) -> ParameterSet:
 
 
 def test_choose_smallest_set_that_fits() -> None:
-    # A contraction of 2^k costs k bits, so that each listed set is somewhere the answer.
-    chosen = [chosen_for(_shape(rows=1, contraction=2**k)) for k in range(0, 160, 4)]
+    # A multiplier of k bits costs k bits, so that each listed set is somewhere the answer.
+    chosen = [chosen_for(_shape(rows=1, contraction=2, bits=k)) for k in range(15, 160, 4)]
     for level, parameters in enumerate(chosen):
-        shape = _shape(rows=1, contraction=2 ** (4 * level))
+        shape = _shape(rows=1, contraction=2, bits=15 + 4 * level)
         fitting = [s for s in LISTED if spare_bits(s, shape, rows_per_ciphertext=1) >= 40]
         assert parameters == min(fitting, key=lambda each: (each.degree, each.modulus))
     assert set(chosen) == set(LISTED)
 
 
+def test_choose_larger_set_where_it_is_cheaper() -> None:
+    # Exactly opened values leave few bits for rows: the smallest set that fits needs 200 answers.
+    shape = _shape(rows=800, contraction=8, kept=16, bits=21)
+    assert chosen_for(shape, spare=64).name == "rlwe-8192-188"
+    assert spare_bits(LISTED[1], shape, rows_per_ciphertext=1) >= 64
+
+
 def test_choose_every_shape_must_fit() -> None:
-    small, large = _shape(rows=1, contraction=8), _shape(rows=1, contraction=2**30)
+    small, large = _shape(rows=1, contraction=8), _shape(rows=1, contraction=2, bits=45)
     assert chosen_for(small) == LISTED[0]
     assert chosen_for(small, large) == chosen_for(large) != LISTED[0]
 
@@ -101,7 +108,7 @@ def test_choose_kept_beyond_the_degree() -> None:
 
 def test_choose_nothing_fits() -> None:
     with pytest.raises(ParameterError, match="no listed parameter set"):
-        chosen_for(_shape(rows=1, contraction=2**180))
+        chosen_for(_shape(rows=1, contraction=2, bits=250))
 
 
 @pytest.mark.parametrize("parameters", LISTED, ids=lambda each: each.name)

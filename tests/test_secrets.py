@@ -108,11 +108,7 @@ def secret_types() -> dict[str, type]:
     for module in pkgutil.walk_packages(moiety.__path__, "moiety."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    return {
-        each.__name__: each
-        for each in walk(Secret)
-        if each.__module__.startswith("moiety.")
-    }
+    return {each.__name__: each for each in walk(Secret) if each.__module__.startswith("moiety.")}
 
 
 def attributes(definition: ast.ClassDef) -> set[str]:

@@ -101,6 +101,10 @@ def simulate(
         Path | None, typer.Argument(help="The label owner's run file; an example if left out.")
     ] = None,
     data_owner: Annotated[Path | None, typer.Argument(help="The data owner's run file.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Of the example: blind, joint or acml.")] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Of the example: rlwe, paillier or paillier-legacy.")
+    ] = None,
 ) -> None:
     """Train with both parties in this process, to try run files out."""
     from moiety.demo import simulate_runs
@@ -108,7 +112,7 @@ def simulate(
     from moiety.report import result_lines
 
     with ProgressBar(Console()) as bar:
-        result = simulate_runs(label_owner, data_owner, observer=bar)
+        result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, observer=bar)
     for line in result_lines(result):
         typer.echo(line)
 

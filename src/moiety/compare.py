@@ -18,6 +18,7 @@ from moiety import checkpoint
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun, load_data_owner_run, load_label_owner_run
 from moiety.config import LabelOwnerRun as Settings
+from moiety.crypto.kernel import matmul
 from moiety.crypto.sampling import Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
@@ -26,6 +27,7 @@ from moiety.data.target import Target
 from moiety.data_owner import fixed_features
 from moiety.label_owner import Batch
 from moiety.nn import InteractiveLinear
+from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
 from moiety.ring import ACTIVATION_BITS, RingArray
 from moiety.schedule import RowHandle, Schedule, Split
@@ -85,14 +87,14 @@ class Joined(Secret):
         return BottomModel(self.provider, columns=self.values_NC.shape[1], seed=seed)
 
     def weights(self, in_features: int) -> RingArray:
-        """Return W_0: the data owner's alone in `blind`, half of each party's otherwise."""
-        half = self.settings.protocol.name != "blind"
-        seeds = [self.weight_seed, derive(self.label_seed, b"initial weights")][: 1 + half]
-        units = self.settings.model.units
-        parts = [
-            initial_weights(seed, in_features=in_features, out_features=units, half=half) for seed in seeds
-        ]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        """Return W_0: the data owner's alone in `blind`, a product of a matrix of each otherwise."""
+        protocol, units = self.settings.protocol.name, self.settings.model.units
+        if protocol == "blind":
+            return initial_weights(self.weight_seed, in_features=in_features, out_features=units)
+        seeds = [self.weight_seed, derive(self.label_seed, b"initial weights")]
+        left, right = seeds if protocol == "joint" else seeds[::-1]
+        factor_DK = right_factor(right, in_features=in_features, out_features=units)
+        return matmul(left_factor(left, in_features=in_features), factor_DK)
 
 
 class ClearBatches:

@@ -205,6 +205,13 @@ class Contract:
         """Whether encrypted activations are kept for the whole session."""
         return self.schedule.whole_batches
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What this session computes under encryption."""
+        return products_of(
+            self.label_owner.protocol, training=self.training, trains_bottom=self.trains_bottom
+        )
+
     @cached_property
     def schemes(self) -> dict[Role, Scheme]:
         """The scheme of each party that holds a key: the smallest that holds every product under it."""
@@ -256,7 +263,7 @@ class Contract:
     def _needs(self) -> dict[Role, list[ProductNeed]]:
         needs: dict[Role, list[ProductNeed]] = {}
         protocol = self.label_owner.protocol
-        for product in products_of(trained=self.trains_bottom):
+        for product in self.products:
             role = key_holder_of(protocol, product)
             needs.setdefault(role, []).append(self._need(product, self._largest_batch))
         return needs

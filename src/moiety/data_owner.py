@@ -37,6 +37,7 @@ from moiety.errors import (
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
 from moiety.policy import Meter, Totals
+from moiety.products import REVEALS_GRADIENTS
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import DataOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.machines import DATA_OWNERS
@@ -111,6 +112,8 @@ class DataOwnerParty(Secret):
             f"{proposal.purpose}: {proposal.rows} rows, {terms.in_features} in_features, "
             f"{proposal.out_features} out_features, {terms.parameters}"
         )
+        if self.contract.trains_bottom:
+            self._report(REVEALS_GRADIENTS)
 
     def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
         policy, before = self._settings.policy, self._before()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,15 @@ from moiety.compare import Comparison, compare
 from moiety.data.credit import CREDIT_FEATURES, CREDIT_RULES, CREDIT_TARGET, credit_path
 from moiety.enrol import initialise, trust
 from moiety.errors import ConfigError, TransportError
+from moiety.examples import EXAMPLE_FEATURES
 from moiety.local import simulate
 from moiety.report import learnt_lines, parameter_line
 from moiety.trainer import Observer, Result
 
 MEGABYTE: Final = 1e6
 SIMULATED_ROWS: Final = 3000
+PAILLIER_ROWS: Final = 600
+PAILLIER_UNITS: Final = 4
 
 _LABEL_OWNER: Final = """\
 version = 1
@@ -50,13 +53,16 @@ validation = 0.0
 test = 0.2
 
 [model]
-units = 32
+units = {units}
 hidden = [32]
 
 [train]
 epochs = {epochs}
 batch = 1024
 learning_rate = 0.01
+
+[protocol]
+{protocol}
 """
 
 _DATA_OWNER: Final = """\
@@ -75,7 +81,34 @@ source = "features.parquet"
 
 [prepare]
 {rules}
+
+[protocol]
+{protocol}
 """
+
+_BOTTOM: Final = """
+[model]
+bottom = "moiety.examples:bottom"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What an example trains.
+
+    Args:
+        epochs: training passes.
+        rows: of the table; None: all.
+        units: out_features of the interactive layer.
+        protocol: the message flow; all but `blind` train a small bottom model too.
+        scheme: the cryptosystem.
+    """
+
+    epochs: int
+    rows: int | None = None
+    units: int = 32
+    protocol: str = "blind"
+    scheme: str = "rlwe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,32 +126,58 @@ def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
         ConfigError: the folder exists.
         TransportError: a process failed; its own output says why.
     """
-    parties = set_up(folder, address=f"127.0.0.1:{_free_port()}", epochs=epochs, rows=None)
+    parties = set_up(folder, Example(epochs=epochs), address=f"127.0.0.1:{_free_port()}")
     console.print(f"two parties in {folder}: telco holds 23 features, bank holds the defaults")
     memory = _run_processes(parties)
     console.print("the same training in the clear, for comparison ...")
     _print_comparison(console, compare(parties.label_owner, parties.data_owner), memory)
 
 
-def simulate_runs(label_owner: Path | None, data_owner: Path | None, *, observer: Observer) -> Result:
+def simulate_runs(
+    label_owner: Path | None,
+    data_owner: Path | None,
+    *,
+    protocol: str | None = None,
+    scheme: str | None = None,
+    observer: Observer,
+) -> Result:
     """Train with two run files in this process, or with a sample of the demonstration's data.
 
+    Args:
+        label_owner: its run file; None for the example.
+        data_owner: its run file; None for the example.
+        protocol: of the example; run files name their own.
+        scheme: of the example.
+        observer: is told how the training goes.
+
     Raises:
-        ConfigError: one run file without the other.
+        ConfigError: one run file without the other, or run files and a protocol or scheme.
     """
-    if label_owner is not None and data_owner is not None:
-        return simulate(label_owner, data_owner, observer=observer)
-    if label_owner is not None or data_owner is not None:
+    if label_owner is None and data_owner is None:
+        return _simulate_example(protocol or "blind", scheme or "rlwe", observer)
+    if label_owner is None or data_owner is None:
         raise ConfigError(
             "simulate needs both run files or none",
             hint="moiety simulate bank/run.toml telco/run.toml",
         )
+    if protocol is not None or scheme is not None:
+        raise ConfigError(
+            "--protocol and --scheme are for the example",
+            hint="write name and scheme into [protocol] of both run files",
+        )
+    return simulate(label_owner, data_owner, observer=observer)
+
+
+def _simulate_example(protocol: str, scheme: str, observer: Observer) -> Result:
+    example = Example(epochs=2, rows=SIMULATED_ROWS, protocol=protocol, scheme=scheme)
+    if scheme != "rlwe":
+        example = replace(example, rows=PAILLIER_ROWS, units=PAILLIER_UNITS)
     with tempfile.TemporaryDirectory() as folder:
-        parties = set_up(Path(folder) / "example", address="127.0.0.1:7443", epochs=2, rows=SIMULATED_ROWS)
+        parties = set_up(Path(folder) / "example", example, address="127.0.0.1:7443")
         return simulate(parties.label_owner, parties.data_owner, observer=observer)
 
 
-def set_up(folder: Path, *, address: str, epochs: int, rows: int | None) -> Parties:
+def set_up(folder: Path, example: Example, *, address: str) -> Parties:
     """Make both parties' folders: keys, pinned certificates, data, run files.
 
     Raises:
@@ -129,17 +188,29 @@ def set_up(folder: Path, *, address: str, epochs: int, rows: int | None) -> Part
     bank, telco = folder / "bank", folder / "telco"
     initialise(bank, role="label-owner", name="bank", run="credit")
     initialise(telco, role="data-owner", name="telco", run="credit")
-    features, labels = _split_table(rows)
+    features, labels = _split_table(example.rows)
     parquet.write_table(features, telco / "features.parquet")
     parquet.write_table(labels, bank / "labels.parquet")
     rules = "\n".join(f'{name} = "{rule}"' for name, rule in CREDIT_RULES.items())
-    label_text = _LABEL_OWNER.format(address=address, target=CREDIT_TARGET, epochs=epochs)
+    units = example.units if example.protocol == "blind" else min(example.units, EXAMPLE_FEATURES // 2)
+    protocol = _protocol(example)
+    label_text = _LABEL_OWNER.format(
+        address=address, target=CREDIT_TARGET, epochs=example.epochs, units=units, protocol=protocol
+    )
     (bank / "run.toml").write_text(label_text, encoding="utf-8")
-    data_text = _DATA_OWNER.format(address=address, rules=rules)
+    data_text = _DATA_OWNER.format(address=address, rules=rules, protocol=protocol)
+    data_text += "" if example.protocol == "blind" else _BOTTOM
     (telco / "run.toml").write_text(data_text, encoding="utf-8")
     trust(bank / "run.toml", telco / "own.crt")
     trust(telco / "run.toml", bank / "own.crt")
     return Parties(label_owner=bank / "run.toml", data_owner=telco / "run.toml")
+
+
+def _protocol(example: Example) -> str:
+    lines = [f'name = "{example.protocol}"', f'scheme = "{example.scheme}"']
+    if example.protocol != "blind":
+        lines.append('reveals = "gradients"')  # one process, and public data
+    return "\n".join(lines)
 
 
 def _split_table(rows: int | None) -> tuple[pa.Table, pa.Table]:

@@ -74,7 +74,7 @@ class LabelOwnerRun(Secret):
         contract: what was agreed.
         machine: the label owner's state machine, with its initial share.
         target: raw targets of all rows.
-        seed: of this side's rounding, its half of the weights and its networks.
+        seed: of this side's rounding, its part of the weights and its networks.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ def open_machine(
         folder: of the run; encrypted activations that serve the whole session are kept in it.
         share: W_label of a saved model.
         updates: steps it was trained for.
-        weight_seed: of this side's half of W_0.
+        weight_seed: of this side's part of W_0.
     """
     threads = torch.get_num_threads()
     keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
@@ -350,6 +350,7 @@ def open_machine(
         randomness=randomness,
         **kept,
     )
+    session.send(machine.start())
     while machine.waiting:
         session.send(machine.receive(session.receive()))
     return machine

@@ -69,6 +69,8 @@ class Kind(IntEnum):
     DATA_WEIGHTS = 14
     MASKED_INPUT_GRADIENT = 15
     SHARE_OF_INPUT_GRADIENT = 16
+    INITIAL_FACTOR = 17
+    MASKED_INITIAL = 18
 
 
 class AbortCode(IntEnum):

@@ -4,6 +4,7 @@
     FORWARD          z             x, W_label            (label key)   W_label^T, x^T       (data key)
     UPDATE           W's gradient  x^T, dz'              (label key)   dz'^T, x             (data key)
     INPUT_GRADIENT   da            dz'', W_data^T        (data key)    dz'', W_data^T       (data key)
+    INITIAL          W_0           L, R     (`joint`: label key)       L, R                 (data key)
 
 P is the evaluator's plain matrix, M the key holder's encrypted one; `acml` computes the transposes of z and
 of the weight gradient. Imported by the contract. Reference: section 5 of docs/design.md.
@@ -16,6 +17,7 @@ from moiety.crypto.parameters import DITHERED_SPARE_BITS, EXACT_SPARE_BITS
 from moiety.crypto.scheme import ProductShape
 from moiety.messages import Role
 from moiety.ring import (
+    ACTIVATION_BITS,
     ACTIVATION_MULTIPLIER_BITS,
     GRADIENT_MULTIPLIER_BITS,
     INPUT_GRADIENT_MULTIPLIER_BITS,
@@ -31,20 +33,32 @@ class Product(Enum):
     FORWARD = auto()
     UPDATE = auto()
     INPUT_GRADIENT = auto()
+    INITIAL = auto()
 
 
 SPARE_BITS: Final = {
     Product.FORWARD: DITHERED_SPARE_BITS,
     Product.UPDATE: DITHERED_SPARE_BITS,
     Product.INPUT_GRADIENT: EXACT_SPARE_BITS,
+    Product.INITIAL: DITHERED_SPARE_BITS,
 }
 """z is dithered and shares of W are never opened; da is opened exactly, at the data owner."""
 
 
-def products_of(*, trained: bool) -> tuple[Product, ...]:
-    """Return the products of a session; `trained`: it trains the data owner's bottom model."""
-    products = (Product.FORWARD, Product.UPDATE)
-    return (*products, Product.INPUT_GRADIENT) if trained else products
+REVEALS_GRADIENTS: Final = (
+    "this run shows the data owner one gradient for each training row: whoever keeps them can tell the labels"
+)
+"""What reveals = "gradients" means, for both sides' output."""
+
+
+def products_of(protocol: ProtocolName, *, training: bool, trains_bottom: bool) -> tuple[Product, ...]:
+    """Return the products of a session that trains, or predicts, with or without a bottom model."""
+    products = [Product.FORWARD, Product.UPDATE]
+    if trains_bottom:
+        products.append(Product.INPUT_GRADIENT)
+    if training and protocol != "blind":
+        products.append(Product.INITIAL)
+    return tuple(products)
 
 
 def key_holder_of(protocol: ProtocolName, product: Product) -> Role:
@@ -58,7 +72,9 @@ def shape_of(
     protocol: ProtocolName, product: Product, *, rows: int, in_features: int, out_features: int
 ) -> ProductShape:
     """Return the shape of a product over a batch of `rows`."""
-    if product is Product.INPUT_GRADIENT:
+    if product is Product.INITIAL:
+        sizes, bits = (in_features, in_features, out_features), ACTIVATION_BITS
+    elif product is Product.INPUT_GRADIENT:
         sizes, bits = (rows, out_features, in_features), INPUT_GRADIENT_MULTIPLIER_BITS
     elif protocol == "acml" and product is Product.FORWARD:
         sizes, bits = (out_features, in_features, rows), SHARE_MULTIPLIER_BITS

@@ -41,6 +41,10 @@ class ProgressBar:
             "training", total=None, epoch=1, loss=0.0, sent=0.0, received=0.0
         )
 
+    def notice(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        self._console.print(sentence)
+
     def begin(self, *, epochs: int, rows: int) -> None:
         """Start the bar over all rows of all epochs."""
         self._progress.update(self._task, total=epochs * rows)

@@ -2,7 +2,7 @@
 
     handshake      the label owner proposes, the data owner answers, both have one contract
     keys           each party that holds one shows the other its public half
-    initial share  the data owner sends weights minus a uniform mask
+    initial share  of weights that the data owner knows (`blind`), or nobody
     step           z goes to the label owner, dz' comes back encrypted, both shares move
 
 Nothing here is network, disk or clock; every block passes through the functions below.
@@ -77,8 +77,8 @@ class Pair:
         protocol = contract.label_owner.protocol
         label_keys, data_evaluator = make_halves(contract, Role.LABEL_OWNER, randomness=randomness)
         data_keys, label_evaluator = make_halves(contract, Role.DATA_OWNER, randomness=randomness)
-        both_draw = LABEL_OWNERS[protocol].draws_half
-        self.label_weight_seed = randomness.seed() if both_draw else None
+        draws = LABEL_OWNERS[protocol].draws_weights
+        self.label_weight_seed = randomness.seed() if draws else None
         self.label_owner = LABEL_OWNERS[protocol](
             contract,
             keys=label_keys,
@@ -97,6 +97,7 @@ class Pair:
         )
         self.weight_seed = randomness.seed()
         self._to_label_owner(self.data_owner.open(self.weight_seed))
+        self._to_data_owner(self.label_owner.start())
 
     def forward(self, handle: RowHandle, *, training: bool) -> NDArray[np.float64]:
         """Release z of a batch to the label owner: float64 (rows, out_features)."""

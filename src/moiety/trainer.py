@@ -37,7 +37,7 @@ from moiety.networks import (
     perceptron,
 )
 from moiety.nn import InteractiveLinear
-from moiety.products import Product, products_of
+from moiety.products import REVEALS_GRADIENTS, Product
 from moiety.schedule import Split
 
 RESULT_FILE = "result.json"
@@ -48,6 +48,10 @@ class Observer(Protocol):
 
     def begin(self, *, epochs: int, rows: int) -> None:
         """Training starts: `rows` in each of `epochs`."""
+        ...
+
+    def notice(self, sentence: str) -> None:
+        """Something that whoever runs this should know before it goes on."""
         ...
 
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
@@ -63,6 +67,9 @@ class Silence:
     """An observer that says nothing."""
 
     def begin(self, *, epochs: int, rows: int) -> None:
+        """Ignore."""
+
+    def notice(self, sentence: str) -> None:
         """Ignore."""
 
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
@@ -231,6 +238,8 @@ class _Watcher:
         self._observer = observer
         self._run = run
         self.leakage: dict[str, float] = {}
+        if run.contract.trains_bottom:
+            observer.notice(REVEALS_GRADIENTS)
         observer.begin(epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN)))
 
     def step(self, epoch: int, batch: Batch, loss: float) -> None:
@@ -283,6 +292,7 @@ def _opened(run: LabelOwnerRun, product: Product) -> int:
         Product.FORWARD: contract.out_features * passes,
         Product.UPDATE: contract.out_features * contract.in_features * run.updates,
         Product.INPUT_GRADIENT: contract.in_features * trained,
+        Product.INITIAL: contract.in_features * contract.out_features,
     }[product]
 
 
@@ -295,9 +305,8 @@ def _result(
     leakage: dict[str, float],
 ) -> Result:
     contract, steps = run.contract, run.updates
-    products = products_of(trained=contract.trains_bottom)
-    spares = {product: _least_spare(run, product) for product in products}
-    errors = [session_error(opened=_opened(run, product), spare=spares[product]) for product in products]
+    spares = {product: _least_spare(run, product) for product in contract.products}
+    errors = [session_error(opened=_opened(run, product), spare=spare) for product, spare in spares.items()]
     facts: dict[str, Any] = {
         "protocol": contract.label_owner.protocol,
         "parameters": sorted({scheme.description for scheme in contract.schemes.values()}),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from moiety import compare
 from moiety.compare import Joined, join, train_twin
 from moiety.crypto.sampling import SystemRandomness
-from moiety.demo import set_up
+from moiety.demo import Example, set_up
 from moiety.dither import DITHER_BITS
 from moiety.local import simulate
 from moiety.ring import Z_BITS
@@ -48,7 +48,7 @@ def test_dither_costs_no_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     The bar is the demonstration's 0.002 for the mean of the gaps; the spread is printed.
     """
-    parties = set_up(tmp_path / "demo", address="127.0.0.1:7443", epochs=10, rows=None)
+    parties = set_up(tmp_path / "demo", Example(epochs=10), address="127.0.0.1:7443")
     simulate(parties.label_owner, parties.data_owner)
     joined = join(parties.label_owner, parties.data_owner)
     gaps = []

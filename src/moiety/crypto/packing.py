@@ -13,16 +13,24 @@ need |j - j'| to be a multiple of c, and what wraps at Y^M = -1 ends at or below
 A larger c means fewer ciphertexts to send and more to return; the planner weighs the two.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, isinf
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.crypto.parameters import DITHERED_SPARE_BITS, ParameterSet, spare_bits
+from moiety.crypto.parameters import (
+    DITHERED_SPARE_BITS,
+    LISTED,
+    ParameterSet,
+    require_secure,
+    spare_bits,
+)
 from moiety.crypto.sampling import SEED_BYTES
-from moiety.crypto.scheme import BLOCK_BYTES, ProductShape
+from moiety.crypto.scheme import BLOCK_BYTES, ProductNeed, ProductShape
 from moiety.errors import ParameterError
 from moiety.ring import RingArray
 
@@ -135,6 +143,35 @@ def plan(
             hint="use smaller batches or fewer units",
         )
     return min(fitting, key=_cost)
+
+
+def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
+    """Return the listed parameter set under which the products together are cheapest.
+
+    A larger modulus costs more for each ciphertext and can hold more rows in one; mostly the smallest set
+    that fits is the cheapest, and not where a product needs many spare bits.
+
+    Raises:
+        ParameterError: no listed set holds the noise of a product, or its kept dimension.
+    """
+    costs = {parameters: _total_cost(parameters, needs) for parameters in LISTED}
+    cheapest = min(costs, key=costs.__getitem__)
+    if isinf(costs[cheapest]):
+        raise ParameterError(
+            f"no listed parameter set fits the products {[need.shape for need in needs]}",
+            hint="use smaller batches or fewer units",
+        )
+    require_secure(cheapest)
+    return cheapest
+
+
+def _total_cost(parameters: ParameterSet, needs: Sequence[ProductNeed]) -> float:
+    """Return the cost of all products in residues; infinite where one does not fit."""
+    try:
+        plans = [plan(parameters, need.shape, required_spare_bits=need.spare_bits) for need in needs]
+    except ParameterError:
+        return inf
+    return float(sum(_cost(each) for each in plans) * parameters.degree * len(parameters.primes))
 
 
 def pack_request(plan: PackingPlan, matrix_DK: RingArray, numbers: range) -> RingArray:

@@ -1,4 +1,4 @@
-"""Which ring and modulus: one function chooses, and refuses what is not secure.
+"""Which rings and moduli there are, what they hold, and which are not secure.
 
 A product is correct but for an error of one unit, with probability 2^-spare per opened value, when
 
@@ -14,15 +14,14 @@ those of the Homomorphic Encryption Standard against quantum search (51, 101, 20
 4096, 8192, 16384), rounded down; ePrint 2024/463 allows a little more.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import log2, prod
 from typing import Final
 
 from moiety.crypto.kernel import Transform
-from moiety.crypto.scheme import ProductNeed, ProductShape
-from moiety.errors import InsecureParameterError, ParameterError
+from moiety.crypto.scheme import ProductShape
+from moiety.errors import InsecureParameterError
 
 REQUIRED_SECURITY_BITS: Final = 128
 SECURE_MODULUS_BITS: Final = {2048: 50, 4096: 100, 8192: 200, 16384: 400}
@@ -112,29 +111,6 @@ def spare_bits(parameters: ParameterSet, shape: ProductShape, *, rows_per_cipher
     """Bits left over: an opened value is off by one with probability 2^-spare."""
     bound = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
     return log2(parameters.modulus) - 65 - log2(bound)
-
-
-def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
-    """Return the smallest listed set under which every product fits with one row per ciphertext.
-
-    The packing planner then raises the rows per ciphertext as far as the same bound allows.
-
-    Raises:
-        ParameterError: no listed set holds the noise of a product, or its kept dimension.
-    """
-    for parameters in LISTED:
-        require_secure(parameters)
-        if all(_fits(parameters, need) for need in needs):
-            return parameters
-    raise ParameterError(
-        f"no listed parameter set fits the products {[need.shape for need in needs]}",
-        hint="use smaller batches or fewer units",
-    )
-
-
-def _fits(parameters: ParameterSet, need: ProductNeed) -> bool:
-    spare = spare_bits(parameters, need.shape, rows_per_ciphertext=1)
-    return need.shape.kept <= parameters.degree and spare >= need.spare_bits
 
 
 def session_error(*, opened: int, spare: float) -> float:

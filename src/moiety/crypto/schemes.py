@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from moiety.crypto.packing import PackingPlan, plan
-from moiety.crypto.parameters import ParameterSet, choose, require_secure
+from moiety.crypto.packing import PackingPlan, choose, plan
+from moiety.crypto.parameters import ParameterSet, require_secure
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import ProductNeed, ProductShape, Scheme
@@ -70,7 +70,7 @@ class RlweScheme:
 
 
 def scheme_for(name: SchemeName, needs: Sequence[ProductNeed]) -> Scheme:
-    """Return the scheme of that name with the smallest parameters that hold every product.
+    """Return the scheme of that name with the cheapest parameters that hold every product.
 
     Raises:
         ParameterError: a product fits no listed parameters.

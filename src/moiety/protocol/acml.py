@@ -15,8 +15,8 @@ One step for a batch x of N rows, with W = W_data + W_label:
 
 Activations that never change cross once a session: the label owner keeps them encrypted, and rows stay
 together in the same batches. What the paper calls accumulated noise is the data owner's share of W: here
-it starts as a uniform mask, lives modulo 2^64 and never drifts; responses are re-randomised and masks are
-uniform, or 60 bits wider than what they hide. Both draw half of W_0, as in `joint`.
+it starts as a random share, lives modulo 2^64 and never drifts; responses are re-randomised and masks are
+uniform, or 60 bits wider than what they hide. Nobody knows W_0, see `initial`.
 
 Leaks: to the data owner, da where the bottom model is trained: labels can be read from it. Also, the data
 owner decrypts what the label owner made: one that deviates from the protocol can use the data owner's
@@ -32,9 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract import Contract
+from moiety.crypto.sampling import Seed
 from moiety.messages import Block, Kind, Request
 from moiety.products import Product
 from moiety.protocol.data_owner import DataOwner
+from moiety.protocol.initial import encrypted_factor, factor_due, masked_due, masked_weights
 from moiety.protocol.input_gradient import (
     encrypted_weights,
     gradient_due,
@@ -66,11 +68,17 @@ def _products(request: Request) -> tuple[Product, ...]:
 class AcmlDataOwner(DataOwner):
     """The key holder: encrypts its activations, and decrypts shares of z and of the update."""
 
-    draws_half = True
-
     def __init__(self, contract: Contract, **arguments: Any) -> None:
         super().__init__(contract, **arguments)
         self._sent: set[Part] = set()
+
+    def _start(self, weight_seed: Seed) -> Iterator[Block]:
+        self._due = [masked_due(self._contract)]
+        return encrypted_factor(self._contract, self._keys, weight_seed, randomness=self._randomness)
+
+    def _started(self, messages: Messages) -> Iterator[Block]:
+        self._share = self._keys.decrypt(messages[0], plan=self._contract.plan(Product.INITIAL, 0))
+        yield from ()
 
     def _begin(self, request: Request) -> Iterator[Block]:
         for product in _products(request):
@@ -129,7 +137,7 @@ class AcmlLabelOwner(LabelOwner):
         arguments: as `LabelOwner`.
     """
 
-    draws_half = True
+    draws_weights = True
 
     def __init__(self, contract: Contract, *, store: Store | None = None, **arguments: Any) -> None:
         super().__init__(contract, **arguments)
@@ -137,6 +145,24 @@ class AcmlLabelOwner(LabelOwner):
         self._current: dict[Product, list[bytes]] = {}
         self._data_weights: Messages = []
         self._z_shares: list[RingArray] = []
+
+    def _initial_due(self) -> Collector:
+        return factor_due(self._contract)
+
+    def _started(self, messages: Messages) -> Iterable[Block]:
+        return self._guarded(self._answer_factor(messages[0]))
+
+    def _answer_factor(self, payloads: list[bytes]) -> Iterator[Block]:
+        shares: list[RingArray] = []
+        yield from masked_weights(
+            self._contract,
+            self._evaluator,
+            self._own_weight_seed,
+            payloads,
+            randomness=self._randomness,
+            shares=shares,
+        )
+        self._share = np.concatenate(shares)
 
     def _forward_due(self, rows: int) -> list[Collector]:
         assert self._request is not None

@@ -22,16 +22,35 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.crypto.sampling import Seed, expand_words
 from moiety.messages import Block, Kind
 from moiety.products import Product
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.product import Collector, Messages, blocks_of, masked_blocks, read_matrix
+from moiety.protocol.product import (
+    Collector,
+    Messages,
+    blocks_of,
+    masked_blocks,
+    matrix_blocks,
+    matrix_sizes,
+    read_matrix,
+)
+from moiety.protocol.state import State, initial_weights
 from moiety.ring import RingArray
 
 
 class BlindDataOwner(DataOwner):
     """The evaluator: multiplies ciphertexts by its features, and never decrypts anything."""
+
+    def _start(self, weight_seed: Seed) -> Iterator[Block]:
+        """Draw W_0, keep a uniform mask as own share and send the difference."""
+        shape = (self._contract.in_features, self._contract.out_features)
+        weights_DK = initial_weights(weight_seed, in_features=shape[0], out_features=shape[1])
+        words = expand_words(self._randomness.seed(), b"initial mask", index=0, count=shape[0] * shape[1])
+        self._share = words.reshape(shape)
+        self._state = State.IDLE
+        return matrix_blocks(Kind.INITIAL_SHARE, weights_DK - self._share, step=0)
 
     def _forward_due(self, rows: int) -> list[Collector]:
         plan = self._contract.plan(Product.FORWARD, rows)
@@ -72,6 +91,14 @@ class BlindDataOwner(DataOwner):
 
 class BlindLabelOwner(LabelOwner):
     """The key holder: asks for z, and encrypts its share of W and the scaled gradients."""
+
+    def _initial_due(self) -> Collector:
+        sizes = matrix_sizes(self._contract.in_features, self._contract.out_features)
+        return Collector(Kind.INITIAL_SHARE, step=0, sizes=sizes)
+
+    def _started(self, messages: Messages) -> Iterable[Block]:
+        self._share = read_matrix(messages[0], self._contract.out_features)
+        return ()
 
     def _forward_due(self, rows: int) -> list[Collector]:
         plan = self._contract.plan(Product.FORWARD, rows)

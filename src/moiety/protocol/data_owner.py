@@ -6,14 +6,13 @@ answers it. Any error closes the machine for good. Shapes: N rows, D in_features
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract import Contract
 from moiety.crypto.kernel import matmul
-from moiety.crypto.sampling import Randomness, Seed, expand_words
+from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
 from moiety.dither import RowDigests, dither
@@ -24,7 +23,6 @@ from moiety.protocol.state import (
     Activations,
     DataOwnerState,
     State,
-    initial_weights,
     require_usable,
 )
 from moiety.ring import RingArray
@@ -44,9 +42,6 @@ class DataOwner(Secret, ABC):
             records it, or refuses it.
         randomness: where seeds come from.
     """
-
-    draws_half: ClassVar[bool] = False
-    """Whether the label owner draws half of W_0."""
 
     def __init__(
         self,
@@ -78,21 +73,18 @@ class DataOwner(Secret, ABC):
         self._due: list[Collector] = []
 
     def open(self, weight_seed: Seed) -> Iterator[Block]:
-        """Draw W_0, or half of it, keep a uniform mask as own share and send the difference.
+        """Draw own part of W_0, and return what the protocol sends of it.
+
+        Raises:
+            LocalProtocolError: it was drawn already.
 
         Leaks:
-            Nothing: the weights minus a value uniform modulo 2^64 are uniform.
+            Nothing: what leaves is masked, or encrypted under own key.
         """
         if self._state is not State.INITIAL:
             raise LocalProtocolError("the initial share was already sent")
-        shape = (self._contract.in_features, self._contract.out_features)
-        weights = initial_weights(
-            weight_seed, in_features=shape[0], out_features=shape[1], half=self.draws_half
-        )
-        words = expand_words(self._randomness.seed(), b"initial mask", index=0, count=shape[0] * shape[1])
-        self._share = words.reshape(shape)
-        self._state = State.IDLE
-        return matrix_blocks(Kind.INITIAL_SHARE, weights - self._share, step=0)
+        self._state = State.START
+        return self._start(weight_seed)
 
     @property
     def idle(self) -> bool:
@@ -138,13 +130,19 @@ class DataOwner(Secret, ABC):
         next(each for each in self._due if not each.complete).receive(block)
         if all(each.complete for each in self._due):
             messages, self._due = [each.payloads for each in self._due], []
-            if self._state is State.FORWARD:
-                yield from self._forward(messages)
-                self._after_forward()
-            else:
-                yield from self._update(messages)
-                self._updates += 1
-                self._state = State.IDLE
+            yield from self._complete(messages)
+
+    def _complete(self, messages: Messages) -> Iterator[Block]:
+        if self._state is State.FORWARD:
+            yield from self._forward(messages)
+            self._after_forward()
+            return
+        if self._state is State.UPDATE:
+            yield from self._update(messages)
+            self._updates += 1
+        else:
+            yield from self._started(messages)
+        self._state = State.IDLE
 
     def _accept(self, block: Block) -> Iterator[Block]:
         place = (block.kind, block.step, block.index, block.count)
@@ -205,6 +203,15 @@ class DataOwner(Secret, ABC):
     def _evaluator(self) -> Evaluator:
         assert self._own_evaluator is not None
         return self._own_evaluator
+
+    @abstractmethod
+    def _start(self, weight_seed: Seed) -> Iterator[Block]:
+        """Return own part of W_0 to send; set what is due after it, or the share and the state."""
+
+    def _started(self, messages: Messages) -> Iterator[Block]:
+        """Take what was due then, set the share, and yield what answers it."""
+        del messages
+        raise AssertionError("nothing is due before the first request")
 
     def _begin(self, request: Request) -> Iterable[Block]:  # noqa: ARG002 - for protocols that answer it
         """Return what answers a request at once."""

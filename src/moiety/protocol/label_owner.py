@@ -18,8 +18,8 @@ from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
 from moiety.errors import LocalProtocolError, RemoteProtocolError
 from moiety.messages import Block, Kind, Request, encode_request
-from moiety.protocol.product import Collector, Messages, matrix_sizes, read_matrix
-from moiety.protocol.state import State, initial_weights, require_usable
+from moiety.protocol.product import Collector, Messages, matrix_sizes
+from moiety.protocol.state import State, require_usable
 from moiety.ring import RingArray, check_z
 from moiety.schedule import RowHandle
 
@@ -33,12 +33,12 @@ class LabelOwner(Secret, ABC):
         evaluator: the scheme's half that computes, where the data owner holds one.
         share_DK: W_label from an earlier session; None waits for the initial share.
         updates: steps made in earlier sessions.
-        weight_seed: of its half of W_0, in protocols where it draws one.
+        weight_seed: of its part of W_0, in protocols where it draws one.
         randomness: where seeds come from.
     """
 
-    draws_half: ClassVar[bool] = False
-    """Whether the label owner draws half of W_0."""
+    draws_weights: ClassVar[bool] = False
+    """Whether the label owner draws a part of W_0."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class LabelOwner(Secret, ABC):
         self._state = State.IDLE
         if share_DK is None:
             self._state = State.INITIAL
-            self._due = [Collector(Kind.INITIAL_SHARE, step=0, sizes=matrix_sizes(*shape))]
+            self._due = [self._initial_due()]
 
     @property
     def waiting(self) -> bool:
@@ -92,6 +92,14 @@ class LabelOwner(Secret, ABC):
         """
         self._require(State.IDLE)
         return self._share
+
+    def start(self) -> Iterable[Block]:
+        """Return what is sent before the first request: this side's part of W_0, where it is the first.
+
+        Leaks:
+            Nothing: encrypted under own key.
+        """
+        return self._start() if self._state is State.INITIAL else ()
 
     def request(self, handle: RowHandle, *, training: bool) -> Iterator[Block]:
         """Ask for z of a batch: the request, then what the protocol sends with it.
@@ -180,9 +188,8 @@ class LabelOwner(Secret, ABC):
 
     def _complete(self, messages: Messages) -> Iterable[Block]:
         if self._state is State.INITIAL:
-            self._share = read_matrix(messages[0], self._contract.out_features) + self._own_half()
             self._state = State.IDLE
-            return ()
+            return self._started(messages)
         assert self._request is not None
         rows = self._request.handle.rows
         if self._state is State.FORWARD:
@@ -190,15 +197,6 @@ class LabelOwner(Secret, ABC):
         self._update(messages, rows)
         self._end_step()
         return ()
-
-    def _own_half(self) -> RingArray:
-        if not self.draws_half:
-            return np.zeros_like(self._share)
-        assert self._weight_seed is not None
-        in_features, out_features = self._share.shape
-        return initial_weights(
-            self._weight_seed, in_features=in_features, out_features=out_features, half=True
-        )
 
     def _release(self, z_NK: RingArray) -> None:
         """Keep z for the layer; the forward half is over."""
@@ -235,6 +233,22 @@ class LabelOwner(Secret, ABC):
     def _evaluator(self) -> Evaluator:
         assert self._own_evaluator is not None
         return self._own_evaluator
+
+    @property
+    def _own_weight_seed(self) -> Seed:
+        assert self._weight_seed is not None
+        return self._weight_seed
+
+    def _start(self) -> Iterable[Block]:
+        return ()
+
+    @abstractmethod
+    def _initial_due(self) -> Collector:
+        """Return the message that the share of W_0 comes with."""
+
+    @abstractmethod
+    def _started(self, messages: Messages) -> Iterable[Block]:
+        """Set the share of W_0, and return what answers it."""
 
     @abstractmethod
     def _forward_due(self, rows: int) -> list[Collector]:

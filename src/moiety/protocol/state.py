@@ -19,6 +19,7 @@ class State(Enum):
     """Where a machine stands; every message is acceptable in one state only."""
 
     INITIAL = auto()
+    START = auto()
     IDLE = auto()
     FORWARD = auto()
     OPEN = auto()
@@ -75,14 +76,11 @@ class DataOwnerState(Secret):
     updates: int
 
 
-def initial_weights(seed: Seed, *, in_features: int, out_features: int, half: bool = False) -> RingArray:
-    """Draw W_0 uniform in +-1 / sqrt(in_features), as `torch.nn.Linear` does, in ring integers.
-
-    `half`: one of two independent parts whose sum has the same variance as a W_0 of one party's alone.
-    """
+def initial_weights(seed: Seed, *, in_features: int, out_features: int) -> RingArray:
+    """Draw W_0 uniform in +-1 / sqrt(in_features), as `torch.nn.Linear` does, in ring integers."""
     words = expand_words(seed, b"initial weights", index=0, count=in_features * out_features)
     uniform = np.ldexp((words >> np.uint64(11)).astype(np.float64), -52) - 1.0
-    scaled = uniform.reshape(in_features, out_features) / np.sqrt(in_features * (2 if half else 1))
+    scaled = uniform.reshape(in_features, out_features) / np.sqrt(in_features)
     return encode(scaled, scale_bits=WEIGHT_BITS)
 
 
