@@ -10,7 +10,7 @@ import pytest
 
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import ParameterSet, transform
-from moiety.messages import Block, Kind, Role
+from moiety.messages import Block, Kind, Request, Role, encode_request
 from moiety.products import Product
 from moiety.protocol import acml, blind, data_owner, joint
 from moiety.protocol.handshake import make_keys
@@ -35,17 +35,17 @@ class Oracle:
         plan = self.contract.plan(Product.FORWARD, self.handle.rows)
         assert isinstance(plan, PackingPlan)
         self.plan = plan
+        self.step = 0
 
     def share_of_z(self, c1: RingArray) -> RingArray:
         """Ask for a batch and answer Enc(x^T) with (0, c1); return what the data owner sends back."""
-        blocks = list(self.pair.label_owner.request(self.handle, training=False))
-        for answer in self.pair.data_owner.receive(blocks[0]):
-            list(self.pair.label_owner.receive(answer))
-        step = blocks[0].step
+        self.step += 1
+        request = Request(handle=self.handle, training=False, updates=0)
+        asked = Block(kind=Kind.REQUEST, step=self.step, payload=encode_request(request))
+        list(self.pair.data_owner.receive(asked))
         payload = self._packed(np.zeros_like(c1)) + self._packed(c1)
-        block = Block(kind=Kind.MASKED_Z, step=step, payload=payload)
+        block = Block(kind=Kind.MASKED_Z, step=self.step, payload=payload)
         (share,) = self.pair.data_owner.receive(block)
-        list(self.pair.label_owner.receive(share))
         return read_matrix([share.payload], self.contract.out_features)
 
     def _packed(self, polynomial: RingArray) -> bytes:

@@ -1,12 +1,14 @@
 """The handshake: both sides come to one contract, or both name what they differ in."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, encode_terms
 from moiety.crypto.parameters import TESTING_ONLY
 from moiety.errors import (
+    ConfigError,
     ContractMismatchError,
     InsecureParameterError,
     LocalProtocolError,
@@ -15,10 +17,17 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
-from moiety.messages import Block, Kind
-from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
+from moiety.messages import Block, Kind, Role
+from moiety.protocol.handshake import (
+    DataOwnerHandshake,
+    LabelOwnerHandshake,
+    make_keys,
+    public_key,
+    read_public_key,
+)
 from moiety.simulate import handshake
 from tests.pair import data_terms, label_terms
+from tests.randomness import RecordedRandomness
 
 
 def errors_of(label: LabelOwnerTerms, data: DataOwnerTerms) -> tuple[MoietyError, MoietyError]:
@@ -131,3 +140,102 @@ def test_refused_proposal_is_not_agreed_on() -> None:
         data_owner.receive(Block(kind=Kind.HELLO, step=0, payload=b"{}"))
     with pytest.raises(LocalProtocolError):
         data_owner.agree(data_terms())
+
+
+# --- public keys ---
+
+TRAINED = {"protocol": "joint", "reveals": "gradients"}
+
+
+def joint_contract() -> Contract:
+    return Contract(label_owner=label_terms(**TRAINED), data_owner=data_terms(**TRAINED, activations="trained"))
+
+
+def acml_contract() -> Contract:
+    terms = {"protocol": "acml", "reveals": "gradients"}
+    return Contract(label_owner=label_terms(**terms), data_owner=data_terms(**terms))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_public_key_makes_an_evaluator(role: Role) -> None:
+    contract = joint_contract()
+    block = public_key(make_keys(contract, role, randomness=RecordedRandomness(b"keys")))
+    assert (block.kind, block.step, block.index, block.count) == (Kind.PUBLIC_KEY, 0, 0, 1)
+    assert len(block.payload) == contract.schemes[role].public_key_bytes
+    assert read_public_key(contract, role, block) is not None
+
+
+def test_party_without_a_key_shows_an_empty_one() -> None:
+    contract = acml_contract()
+    keys = make_keys(contract, Role.LABEL_OWNER, randomness=RecordedRandomness(b"keys"))
+    assert keys is None
+    assert public_key(keys) == Block(kind=Kind.PUBLIC_KEY, step=0, payload=b"")
+    assert read_public_key(contract, Role.LABEL_OWNER, public_key(keys)) is None
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("role", list(Role))
+def test_public_key_of_another_size(role: Role, change: int) -> None:
+    for contract in (joint_contract(), acml_contract()):
+        size = contract.schemes[role].public_key_bytes if role in contract.schemes else 0
+        if size + change < 0:
+            continue
+        block = Block(kind=Kind.PUBLIC_KEY, step=0, payload=bytes(size + change))
+        with pytest.raises(MalformedMessageError, match=f"{size + change} bytes came instead of {size}"):
+            read_public_key(contract, role, block)
+
+
+def test_public_key_that_is_none() -> None:
+    contract = joint_contract()
+    size = contract.schemes[Role.DATA_OWNER].public_key_bytes
+    with pytest.raises(MalformedMessageError):
+        read_public_key(
+            contract, Role.DATA_OWNER, Block(kind=Kind.PUBLIC_KEY, step=0, payload=b"\xff" * size)
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kind", Kind.REQUEST), ("step", 1), ("index", 1), ("count", 2)]
+)
+def test_public_key_out_of_place(name: str, value: int) -> None:
+    contract = joint_contract()
+    block = public_key(make_keys(contract, Role.DATA_OWNER, randomness=RecordedRandomness(b"keys")))
+    changes: dict[str, Any] = {"count": 2, name: value}
+    with pytest.raises(RemoteProtocolError, match="where PUBLIC_KEY was due"):
+        read_public_key(contract, Role.DATA_OWNER, replace(block, **changes))
+
+
+def test_public_key_under_the_other_partys_seed_is_another() -> None:
+    contract = joint_contract()
+    seeds = [contract.public_seed(role) for role in Role]
+    halves = [
+        contract.schemes[Role.LABEL_OWNER].key_holder(public_seed=seed, randomness=RecordedRandomness(b"k"))
+        for seed in seeds
+    ]
+    assert halves[0].public_key() != halves[1].public_key()
+
+
+def test_blind_with_a_bottom_model_to_train_is_refused_by_both() -> None:
+    for error in errors_of(label_terms(), data_terms(activations="trained")):
+        assert isinstance(error, ConfigError)
+        assert "frozen" in error.hint
+
+
+def test_reveals_on_one_side_only_is_named() -> None:
+    terms = {"protocol": "joint"}
+    here, there = errors_of(label_terms(**terms, reveals="gradients"), data_terms(**terms))
+    assert isinstance(here, ContractMismatchError)
+    assert isinstance(there, ContractMismatchError)
+    assert (here.field, here.own, here.peer) == ("reveals", "gradients", "nothing")
+    assert (there.field, there.own, there.peer) == ("reveals", "nothing", "gradients")
+    assert "reveals" in here.hint
+
+
+def test_handshake_over_two_keys_agrees_on_both_parameters() -> None:
+    data = data_terms(
+        **TRAINED, activations="trained", parameters="rlwe-8192-141+rlwe-8192-160"
+    )
+    assert handshake(label_terms(**TRAINED), data).trains_bottom
+    error, _ = errors_of(label_terms(**TRAINED), data_terms(**TRAINED, activations="trained"))
+    assert isinstance(error, ContractMismatchError)
+    assert (error.field, error.own) == ("parameters", "rlwe-8192-141+rlwe-8192-160")

@@ -142,3 +142,61 @@ def test_check_z_at_the_limit(*, word: int, bits: int) -> None:
     assert caught.value.limit_bits == 10
     assert caught.value.largest_magnitude_bits == bits
     assert "learning rate" in caught.value.hint
+
+
+def test_encode_input_gradients_random_values() -> None:
+    values = np.clip(_values(largest_bits=3.2), -9, 9)
+    words = words_of("input rounding", CASES)
+    encoded, clipped = ring.encode_input_gradients(values, words)
+    expected = []
+    for value, word in zip(values.tolist(), words.tolist(), strict=True):
+        scaled = np.ldexp(max(-8.0, min(8.0, value)), 18)
+        total = float(Fraction(float(scaled)) + Fraction(word >> 11, 2**53))
+        expected.append(floor(total))
+    assert encoded.dtype == np.int64
+    assert encoded.tolist() == expected
+    assert clipped == int(np.count_nonzero(np.abs(values) > 8))
+    assert clipped > 0
+
+
+@pytest.mark.parametrize("numerator", [0, 1, 300, 511])
+@pytest.mark.parametrize("whole", [-3, 0, 2])
+def test_encode_input_gradients_unbiased(numerator: int, whole: int) -> None:
+    value = Fraction(whole) + Fraction(numerator, 512)
+    words = np.arange(512, dtype=np.uint64) << np.uint64(55)
+    encoded, _ = ring.encode_input_gradients(np.full(512, float(value / 2**18)), words)
+    assert Fraction(sum(encoded.tolist()), 512) == value
+
+
+def test_encode_input_gradients_at_the_limit() -> None:
+    beyond = float(np.nextafter(8.0, 9.0))
+    values = np.array([8.0, -8.0, beyond, -beyond])
+    encoded, clipped = ring.encode_input_gradients(values, np.zeros(4, dtype=np.uint64))
+    assert encoded.tolist() == [2**21, -(2**21), 2**21, -(2**21)]
+    assert clipped == 2
+    assert np.abs(encoded).max() <= 2**ring.INPUT_GRADIENT_MULTIPLIER_BITS
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_encode_input_gradients_refuses_non_finite(value: float) -> None:
+    with pytest.raises(NonFiniteError, match="1 of 2"):
+        ring.encode_input_gradients(np.array([[1.0, value]]), np.zeros((1, 2), dtype=np.uint64))
+
+
+def test_decode_input_gradient_divides_by_the_rows() -> None:
+    words = words_of("da", 300).reshape(100, 3)
+    sum_ND = ((words >> np.uint64(3)).astype(np.int64) - 2**60).view(np.uint64)
+    signed = sum_ND.view(np.int64).tolist()
+    expected = [[float(Fraction(each, 2**56)) / 100 for each in row] for row in signed]
+    assert ring.decode_input_gradient(sum_ND).tolist() == expected
+
+
+@pytest.mark.parametrize(("word", "bits"), [(2**62, 7), (2**64 - 2**62, 7), (2**63, 8)])
+def test_decode_input_gradient_at_the_limit(*, word: int, bits: int) -> None:
+    just_below = np.array([[2**62 - 2**9, 2**64 - 2**62 + 2**9]], dtype=np.uint64)
+    assert np.abs(ring.decode_input_gradient(just_below)).max() < 2**6
+    with pytest.raises(RingOverflowError) as caught:
+        ring.decode_input_gradient(np.array([[1, word]], dtype=np.uint64))
+    assert caught.value.limit_bits == 6
+    assert caught.value.largest_magnitude_bits == bits
+    assert "scale the loss down" in caught.value.hint

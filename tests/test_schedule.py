@@ -109,3 +109,60 @@ def test_permutation_is_uniform_over_seeds() -> None:
         for k in range(2000)
     ]
     assert np.all(np.abs(np.bincount(first, minlength=4) - 500) < 120)
+
+
+WHOLE = replace(SCHEDULE, whole_batches=True, epochs=8)
+
+
+def sets_of(schedule: Schedule, epoch: int) -> list[tuple[int, ...]]:
+    handles = schedule.batches(Split.TRAIN, epoch=epoch)
+    return [tuple(schedule.rows_of(handle).tolist()) for handle in handles]
+
+
+def test_whole_batches_keep_their_rows_together() -> None:
+    first = sets_of(WHOLE, 0)
+    assert sorted(row for rows in first for row in rows) == sorted(SCHEDULE.split_rows(Split.TRAIN))
+    assert len(first) == 3
+    for epoch in range(1, 8):
+        assert sorted(sets_of(WHOLE, epoch)) == sorted(first)
+    assert all(list(rows) != sorted(rows) for rows in first)
+
+
+def test_whole_batches_come_in_an_order_of_each_epoch() -> None:
+    orders = {tuple(sets_of(WHOLE, epoch)) for epoch in range(8)}
+    # 8 draws of 6 orders: all alike with probability 6^-7.
+    assert len(orders) > 1
+    assert sets_of(WHOLE, 3) == sets_of(replace(WHOLE), 3)
+
+
+def test_part_of_names_the_rows_whatever_the_epoch() -> None:
+    by_part: dict[int, set[tuple[int, ...]]] = {}
+    for epoch in range(8):
+        for handle in WHOLE.batches(Split.TRAIN, epoch=epoch):
+            rows = tuple(WHOLE.rows_of(handle).tolist())
+            by_part.setdefault(WHOLE.part_of(handle), set()).add(rows)
+    assert sorted(by_part) == [0, 1, 2]
+    assert [len(rows) for rows in by_part.values()] == [1, 1, 1]
+
+
+def test_sizes_of_whole_batches_go_with_their_rows() -> None:
+    sizes = {tuple(handle.rows for handle in WHOLE.batches(Split.TRAIN, epoch=k)) for k in range(8)}
+    assert {tuple(sorted(each)) for each in sizes} == {(23, 23, 24)}
+    assert len(sizes) > 1
+    for epoch in range(8):
+        for handle in WHOLE.batches(Split.TRAIN, epoch=epoch):
+            assert len(WHOLE.rows_of(handle)) == handle.rows
+            assert WHOLE.contains(handle)
+            assert not WHOLE.contains(replace(handle, rows=47 - handle.rows))
+
+
+def test_other_splits_are_the_same_with_whole_batches() -> None:
+    for split in (Split.VALIDATION, Split.TEST, Split.ALL):
+        assert rows_of(WHOLE, split) == rows_of(SCHEDULE, split)
+        parts = [WHOLE.part_of(handle) for handle in WHOLE.batches(split, epoch=5)]
+        assert parts == list(range(len(parts)))
+
+
+def test_epochs_of_ordinary_batches_mix_the_rows_anew() -> None:
+    assert sorted(sets_of(SCHEDULE, 0)) != sorted(sets_of(SCHEDULE, 1))
+    assert [SCHEDULE.part_of(handle) for handle in SCHEDULE.batches(Split.TRAIN, epoch=1)] == [0, 1, 2]

@@ -122,9 +122,13 @@ class AcmlDataOwner(DataOwner):
     def _update(self, messages: Messages) -> Iterator[Block]:
         rows = len(self._rows)
         update_KD = self._keys.decrypt(messages[-1], plan=self._contract.plan(Product.UPDATE, rows))
-        self._share = self._share - update_KD.T
+        # Both are read before the share moves: an unacceptable one leaves it as it was.
+        gradient_ND = None
         if self._contract.trains_bottom:
-            self._features.backward(read_gradient(self._contract, self._keys, messages[:2], rows=rows))
+            gradient_ND = read_gradient(self._contract, self._keys, messages[:2], rows=rows)
+        self._share = self._share - update_KD.T
+        if gradient_ND is not None:
+            self._features.backward(gradient_ND)
         yield from ()
 
 
@@ -247,11 +251,3 @@ class AcmlLabelOwner(LabelOwner):
     def _update(self, messages: Messages, rows: int) -> None:
         del messages, rows
         raise AssertionError("nothing is due after an update")
-
-    def _guarded(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Close the machine where an answer fails or is not taken to its end."""
-        try:
-            yield from blocks
-        except BaseException:
-            self._close()
-            raise

@@ -81,8 +81,10 @@ class JointDataOwner(BlindDataOwner):
         if not self._contract.trains_bottom:
             yield from super()._update(messages)
             return
+        # Read before the share moves: a da out of range leaves it as it was.
+        gradient_ND = read_gradient(self._contract, self._keys, messages[:2], rows=len(self._rows))
         yield from super()._update(messages[2:])
-        self._features.backward(read_gradient(self._contract, self._keys, messages[:2], rows=len(self._rows)))
+        self._features.backward(gradient_ND)
 
 
 class JointLabelOwner(BlindLabelOwner):

@@ -120,9 +120,7 @@ class LabelOwner(Secret, ABC):
         self._request = Request(handle=handle, training=training, updates=self._updates)
         self._due = self._forward_due(handle.rows)
         self._state = State.FORWARD
-        asked = self._ask(handle.rows)
-        yield Block(kind=Kind.REQUEST, step=self._step, payload=encode_request(self._request))
-        yield from asked
+        yield from self._guarded(self._asking(self._request))
 
     def update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None = None) -> Iterator[Block]:
         """Send the gradients of the open step under encryption.
@@ -146,7 +144,7 @@ class LabelOwner(Secret, ABC):
         if (input_NK is not None) != self._contract.trains_bottom:
             raise LocalProtocolError("dz'' is given if and only if the bottom model is trained")
         self._state = State.UPDATE
-        yield from self._send_update(scaled_NK, input_NK)
+        yield from self._guarded(self._send_update(scaled_NK, input_NK))
         if self._state is State.UPDATE and not self._due:  # nothing answers it, or the answer came already
             self._end_step()
 
@@ -175,6 +173,19 @@ class LabelOwner(Secret, ABC):
             raise LocalProtocolError("z has not arrived")
         taken, self._z = self._z, None
         return taken
+
+    def _asking(self, request: Request) -> Iterator[Block]:
+        asked = self._ask(request.handle.rows)
+        yield Block(kind=Kind.REQUEST, step=self._step, payload=encode_request(request))
+        yield from asked
+
+    def _guarded(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Close the machine where what it sends fails or is not taken to its end."""
+        try:
+            yield from blocks
+        except BaseException:
+            self._close()
+            raise
 
     def _take(self, block: Block) -> Iterable[Block]:
         waiting = next((each for each in self._due if not each.complete), None)
