@@ -1,0 +1,11 @@
+// The functions of the AVX-512 path.
+#pragma once
+
+#include "paths.hpp"
+
+namespace moiety::avx512 {
+
+void forward(u64* x, const PrimeTable& table, std::size_t length, int first, int last);
+void inverse(u64* x, const PrimeTable& table, std::size_t length, int first, int last);
+
+}  // namespace moiety::avx512
