@@ -8,7 +8,7 @@ const Path& avx512_path() {
       "avx512",          avx512::forward,   avx512::inverse,   portable::accumulate,
       portable::lift,    portable::encode,  portable::round,   portable::pack,
       portable::unpack,  portable::uniform, portable::ternary, portable::gaussian,
-      portable::product, portable::matmul_i64, portable::matmul_i16,
+      avx512::product, portable::matmul_i64, portable::matmul_i16,
   };
   return path;
 }
