@@ -5,9 +5,9 @@ namespace moiety {
 
 const Path& avx512_path() {
   static const Path path = {
-      "avx512",          avx512::forward,   avx512::inverse,   portable::accumulate,
-      portable::lift,    portable::encode,  portable::round,   portable::pack,
-      portable::unpack,  portable::uniform, portable::ternary, portable::gaussian,
+      "avx512",          avx512::forward,   avx512::inverse,   avx512::accumulate,
+      avx512::lift,    avx512::encode,  avx512::round,   avx512::pack,
+      avx512::unpack,  avx512::uniform, avx512::ternary, avx512::gaussian,
       avx512::product, portable::matmul_i64, portable::matmul_i16,
   };
   return path;

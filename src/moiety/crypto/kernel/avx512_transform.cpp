@@ -253,9 +253,8 @@ void inverse_tail(u64* x, const LanePrime& prime, const Twiddles& twiddles, cons
       const LaneFactor w = twiddles.spread((length + place) / 8, orders.spread_fours);
       inverse_butterfly<kTight>(a, b, w, bounds[2], prime);
     }
-    // Without the level of 4 both halves are sums.
     a = finished<kTight, kLast>(a, kTailLevels, scale, prime);
-    b = finished<kTight, kLast>(b, kTailLevels, scale, prime);
+    b = finished<kTight, kLast>(b, from <= 0 ? 0 : kTailLevels, scale, prime);
     exchange(a, b, orders.fours_left, orders.fours_right);
     store(x + place, a);
     store(x + place + kLanes, b);
@@ -311,6 +310,27 @@ void inverse(u64* x, const PrimeTable& table, std::size_t length, int first, int
   const Prime52& words52 = table.words52;
   if (words52.p <= kLargestLazy) return inverse_row<false>(x, words52, length, first, last);
   inverse_row<true>(x, words52, length, first, last);
+}
+
+// A product and one residue, below 2^(2 shift + 2), over p: as in Modulus::reduce_wide, the estimate
+// loses less than 3, and all that is below 3p < 2^52 is right in the low 52 bits.
+void accumulate(u64* sum, const u64* left, const u64* right, std::size_t length,
+                const PrimeTable& table) {
+  const LanePrime prime(table.words52);
+  const Lanes barrett = all(table.words52.wide_barrett);
+  const unsigned shift = table.words52.shift;
+  std::size_t i = 0;
+  for (; i + kLanes <= length; i += kLanes) {
+    const Lanes a = load(left + i);
+    const Lanes b = load(right + i);
+    const Lanes low = add_low(load(sum + i), a, b);
+    const Lanes high = _mm512_slli_epi64(add_high(zero(), a, b), 52 - shift);
+    const Lanes shifted = add(high, _mm512_srli_epi64(low, shift));
+    const Lanes estimate = add_high(zero(), shifted, barrett);
+    const Lanes left_over = cleared(add_low(low, estimate, prime.negated));
+    store(sum + i, reduce_lanes(reduce_lanes(left_over, prime.twice), prime.p));
+  }
+  portable::accumulate(sum + i, left + i, right + i, length - i, table);
 }
 
 }  // namespace avx512
