@@ -22,15 +22,15 @@ inline Lanes load(const u64* from) { return _mm512_loadu_si512(from); }
 inline void store(u64* to, Lanes value) { _mm512_storeu_si512(to, value); }
 inline Lanes all(u64 value) { return _mm512_set1_epi64(static_cast<long long>(value)); }
 inline Lanes zero() { return _mm512_setzero_si512(); }
-inline Lanes add(Lanes a, Lanes b) { return _mm512_add_epi64(a, b); }
-inline Lanes subtract(Lanes a, Lanes b) { return _mm512_sub_epi64(a, b); }
+inline Lanes plus(Lanes a, Lanes b) { return _mm512_add_epi64(a, b); }
+inline Lanes minus(Lanes a, Lanes b) { return _mm512_sub_epi64(a, b); }
 inline Lanes add_low(Lanes sum, Lanes a, Lanes b) { return _mm512_madd52lo_epu64(sum, a, b); }
 inline Lanes add_high(Lanes sum, Lanes a, Lanes b) { return _mm512_madd52hi_epu64(sum, a, b); }
 inline Lanes cleared(Lanes a) { return _mm512_and_si512(a, all((u64{1} << 52) - 1)); }
 
 // a - bound if a >= bound, else a: otherwise the difference wraps and is the larger one.
 inline Lanes reduce_lanes(Lanes a, Lanes bound) {
-  return _mm512_min_epu64(a, subtract(a, bound));
+  return _mm512_min_epu64(a, minus(a, bound));
 }
 
 struct LaneFactor {

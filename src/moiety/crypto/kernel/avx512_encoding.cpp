@@ -40,10 +40,10 @@ inline void add_multiple(Lanes (&limbs)[4], Lanes y, const Lanes (&fraction)[4])
 
 // Bits 128 to 191 of the sum, rounded by bit 127, which is bit 23 of the limb from 104 on.
 inline Lanes integer_part(const Lanes (&limbs)[4]) {
-  const Lanes second = add(limbs[1], _mm512_srli_epi64(limbs[0], 52));
-  const Lanes third = add(limbs[2], _mm512_srli_epi64(second, 52));
-  const Lanes whole = add(_mm512_srli_epi64(third, 24), _mm512_slli_epi64(limbs[3], 28));
-  return add(whole, _mm512_and_si512(_mm512_srli_epi64(third, 23), all(1)));
+  const Lanes second = plus(limbs[1], _mm512_srli_epi64(limbs[0], 52));
+  const Lanes third = plus(limbs[2], _mm512_srli_epi64(second, 52));
+  const Lanes whole = plus(_mm512_srli_epi64(third, 24), _mm512_slli_epi64(limbs[3], 28));
+  return plus(whole, _mm512_and_si512(_mm512_srli_epi64(third, 23), all(1)));
 }
 
 constexpr std::size_t kVectors = kRounded / kLanes;
@@ -91,10 +91,10 @@ void encode(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
   std::size_t i = 0;
   for (; i + kLanes <= length; i += kLanes) {
     const Lanes u = _mm512_mullo_epi64(load(messages + i), q);
-    const Lanes sum = add(cleared(prime.multiply(u, low)),
+    const Lanes sum = plus(cleared(prime.multiply(u, low)),
                           cleared(prime.multiply(_mm512_srli_epi64(u, 52), high)));
     const Lanes scaled = reduce_lanes(reduce_lanes(sum, prime.twice), prime.p);
-    const Lanes rounded = add(subtract(prime.p, scaled), _mm512_srli_epi64(u, 63));
+    const Lanes rounded = plus(minus(prime.p, scaled), _mm512_srli_epi64(u, 63));
     store(out + i, reduce_lanes(rounded, prime.p));
   }
   portable::encode(out + i, messages + i, length - i, modulus_low, table);
@@ -131,7 +131,7 @@ bool unpack(u64* out, const unsigned char* bytes, std::size_t length, std::size_
   for (; i * width + 64 <= length * width; i += kLanes) {
     const Lanes given = _mm512_loadu_si512(bytes + i * width);
     const Lanes value = _mm512_maskz_permutexvar_epi8(orders.used, orders.unpack, given);
-    in_range = _mm512_and_si512(in_range, subtract(value, all(p)));
+    in_range = _mm512_and_si512(in_range, minus(value, all(p)));
     store(out + i, value);
   }
   const bool vectors = _mm512_movepi64_mask(in_range) == 0xFF;

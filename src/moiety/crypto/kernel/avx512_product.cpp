@@ -1,8 +1,4 @@
 // The sub-ring product: at each frequency a matrix of multipliers times a matrix of residues.
-#include <algorithm>
-#include <cstdlib>
-#include <new>
-
 #include "avx512.hpp"
 #include "avx512_path.hpp"
 #include "portable.hpp"
@@ -12,27 +8,12 @@ namespace {
 
 constexpr std::size_t kRows = 4;     // sums of one inner loop: four rows by two vectors of columns,
 constexpr std::size_t kColumns = 2;  // low and high halves in 16 registers
-constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kPanelWords = 1 << 16;  // packed columns of some frequencies: half a MiB
 // Low halves are below 2^52: so many fit in 64 bits beside what is left of the sum before.
 constexpr std::size_t kLongestLowSum = (std::size_t{1} << 12) - 1;
 
-// Aligned memory that is not filled.
-class Words {
- public:
-  explicit Words(std::size_t count)
-      : data_(static_cast<u64*>(
-            std::aligned_alloc(kCacheLine, (count * sizeof(u64) / kCacheLine + 1) * kCacheLine))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Words() { std::free(data_); }
-  Words(const Words&) = delete;
-  Words& operator=(const Words&) = delete;
-  u64* data() const { return data_; }
-
- private:
-  u64* data_;
-};
+// std::min would be a function of its own, see avx512.hpp.
+inline std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 // The sum high 2^52 + low of at most kLongestSum products of residues, modulo p, for low below 2^52.
 // high is below 2^13 * 2^48: it is taken apart at 52 bits again.
@@ -47,8 +28,8 @@ class WideReduction {
   Lanes reduce(Lanes low, Lanes high) const {
     const Lanes top = cleared(prime_.multiply(_mm512_srli_epi64(high, 52), two104_));
     const Lanes middle = cleared(prime_.multiply(high, two52_));
-    const Lanes sum = add(add(prime_.reduce(low, barrett_), top), middle);  // below 5p
-    const Lanes below_4p = reduce_lanes(sum, add(prime_.twice, prime_.twice));
+    const Lanes sum = plus(plus(prime_.reduce(low, barrett_), top), middle);  // below 5p
+    const Lanes below_4p = reduce_lanes(sum, plus(prime_.twice, prime_.twice));
     return reduce_lanes(reduce_lanes(below_4p, prime_.twice), prime_.p);
   }
 
@@ -87,38 +68,59 @@ inline void multiply_panels(Sums& sums, const u64* rows, const u64* columns, std
   for (std::size_t g = 0; g < kUsed; ++g) {
 #pragma GCC unroll 2
     for (std::size_t v = 0; v < kColumns; ++v) {
-      sums.high[g][v] = add(local.high[g][v], _mm512_srli_epi64(local.low[g][v], 52));
+      sums.high[g][v] = plus(local.high[g][v], _mm512_srli_epi64(local.low[g][v], 52));
       sums.low[g][v] = cleared(local.low[g][v]);
     }
   }
+}
+
+// How the scratch of a task is used, in words: packed rows of all its frequencies, packed columns of
+// some of them.
+struct Layout {
+  explicit Layout(const ProductShape& shape)
+      : slots(shape.length / shape.column_length),
+        column_words(2 * slots * shape.blocks),
+        row_words((shape.groups + kRows - 1) / kRows * kRows * shape.blocks),
+        together(kPanelWords / column_words) {
+    if (together < 1) together = 1;
+    if (together > kFrequencies) together = kFrequencies;
+  }
+
+  std::size_t slots;
+  std::size_t column_words;  // of one frequency; a multiple of a cache line, as slots is one
+  std::size_t row_words;     // of one frequency
+  std::size_t together;      // frequencies whose columns are packed at a time
+};
+
+// Vectors of fewer columns than lanes, or tasks of fewer frequencies, are left to plain C++.
+bool is_left_over(const ProductShape& shape) {
+  return shape.column_length < kFrequencies || shape.length < kLanes * shape.column_length;
 }
 
 // One task. Panels of rows hold [block][kRows], of columns [block][kColumns vectors].
 class FrequencyProduct {
  public:
   FrequencyProduct(u64* out, const u64* multipliers, const u64* ciphertexts,
-                   const PrimeTable& table, const ProductShape& shape, std::size_t prime)
+                   const PrimeTable& table, const ProductShape& shape, std::size_t prime,
+                   u64* scratch)
       : out_(out + prime * shape.length),
         multipliers_(multipliers + prime * shape.column_length),
         ciphertexts_(ciphertexts + prime * shape.length),
         shape_(shape),
         reduction_(table.words52),
-        slots_(shape.length / shape.column_length),
+        layout_(shape),
         side_words_(shape.primes * shape.length),
-        column_words_(2 * slots_ * shape.blocks),
-        row_words_((shape.groups + kRows - 1) / kRows * kRows * shape.blocks),
-        together_(std::clamp<std::size_t>(kPanelWords / column_words_, 1, kFrequencies)),
-        rows_(kFrequencies * row_words_),
-        columns_(together_ * column_words_) {}
+        columns_(scratch),
+        rows_(scratch + layout_.together * layout_.column_words) {}
 
   void run(std::size_t first, std::size_t last) {
     pack_rows(first);
-    for (std::size_t begin = first; begin < last; begin += together_) {
-      const std::size_t end = std::min(begin + together_, last);
+    for (std::size_t begin = first; begin < last; begin += layout_.together) {
+      const std::size_t end = smaller(begin + layout_.together, last);
       pack_columns(begin, end);
       for (std::size_t frequency = begin; frequency < end; ++frequency) {
-        multiply(frequency, rows_.data() + (frequency - first) * row_words_,
-                 columns_.data() + (frequency - begin) * column_words_);
+        multiply(frequency, rows_ + (frequency - first) * layout_.row_words,
+                 columns_ + (frequency - begin) * layout_.column_words);
       }
     }
   }
@@ -126,14 +128,14 @@ class FrequencyProduct {
  private:
   const u64* multiplier(std::size_t group, std::size_t block) const {
     // A last panel that is not full repeats its last row; nothing of it is used.
-    const std::size_t row = std::min(group, shape_.groups - 1) * shape_.blocks + block;
+    const std::size_t row = smaller(group, shape_.groups - 1) * shape_.blocks + block;
     return multipliers_ + row * shape_.primes * shape_.column_length;
   }
 
   // Four rows of eight frequencies are transposed at a time.
   void pack_rows(std::size_t first) {
     for (std::size_t group = 0; group < shape_.groups; group += kRows) {
-      u64* target = rows_.data() + group * shape_.blocks;
+      u64* target = rows_ + group * shape_.blocks;
       for (std::size_t b = 0; b < shape_.blocks; ++b, target += kRows) {
         Lanes rows[kRows];
         for (std::size_t g = 0; g < kRows; ++g) rows[g] = load(multiplier(group + g, b) + first);
@@ -157,9 +159,9 @@ class FrequencyProduct {
 
   // The four rows at `frequency` and at `frequency` + 2.
   void store_pair(u64* target, std::size_t frequency, Lanes pair) const {
-    target += frequency * row_words_;
+    target += frequency * layout_.row_words;
     _mm256_store_si256(reinterpret_cast<__m256i*>(target), _mm512_castsi512_si256(pair));
-    target += 2 * row_words_;
+    target += 2 * layout_.row_words;
     _mm256_store_si256(reinterpret_cast<__m256i*>(target), _mm512_extracti64x4_epi64(pair, 1));
   }
 
@@ -167,11 +169,11 @@ class FrequencyProduct {
   void pack_columns(std::size_t begin, std::size_t end) {
     for (std::size_t b = 0; b < shape_.blocks; ++b) {
       for (std::size_t side = 0; side < 2; ++side) {
-        const u64* source = ciphertexts_ + (2 * b + side) * side_words_ + begin * slots_;
+        const u64* source = ciphertexts_ + (2 * b + side) * side_words_ + begin * layout_.slots;
         for (std::size_t frequency = begin; frequency < end; ++frequency) {
-          u64* target = columns_.data() + (frequency - begin) * column_words_;
+          u64* target = columns_ + (frequency - begin) * layout_.column_words;
           pack_side(target + b * kColumns * kLanes, source, side);
-          source += slots_;
+          source += layout_.slots;
         }
       }
     }
@@ -180,16 +182,16 @@ class FrequencyProduct {
   // Two vectors to each panel; of eight slots, each side is half a panel.
   void pack_side(u64* target, const u64* source, std::size_t side) const {
     const std::size_t panel = kColumns * kLanes * shape_.blocks;
-    if (slots_ == kLanes) return store(target + side * kLanes, load(source));
-    target += side * slots_ * shape_.blocks;
-    for (std::size_t slot = 0; slot < slots_; slot += kColumns * kLanes, target += panel) {
+    if (layout_.slots == kLanes) return store(target + side * kLanes, load(source));
+    target += side * layout_.slots * shape_.blocks;
+    for (std::size_t slot = 0; slot < layout_.slots; slot += kColumns * kLanes, target += panel) {
       store(target, load(source + slot));
       store(target + kLanes, load(source + slot + kLanes));
     }
   }
 
   void multiply(std::size_t frequency, const u64* rows, const u64* columns) {
-    for (std::size_t column = 0; column < 2 * slots_; column += kColumns * kLanes) {
+    for (std::size_t column = 0; column < 2 * layout_.slots; column += kColumns * kLanes) {
       const u64* panel = columns + column * shape_.blocks;
       for (std::size_t group = 0; group < shape_.groups; group += kRows) {
         const u64* used = rows + group * shape_.blocks;
@@ -208,13 +210,13 @@ class FrequencyProduct {
                      const u64* columns) {
     Sums sums{};
     for (std::size_t b = 0; b < shape_.blocks; b += kLongestLowSum) {
-      const std::size_t blocks = std::min(kLongestLowSum, shape_.blocks - b);
+      const std::size_t blocks = smaller(kLongestLowSum, shape_.blocks - b);
       multiply_panels<kUsed>(sums, rows + b * kRows, columns + b * kColumns * kLanes, blocks);
     }
     for (std::size_t v = 0; v < kColumns; ++v) {
       const std::size_t here = column + v * kLanes;
-      u64* target = out_ + 2 * group * side_words_ + here / slots_ * side_words_ +
-                    frequency * slots_ + here % slots_;
+      u64* target = out_ + 2 * group * side_words_ + here / layout_.slots * side_words_ +
+                    frequency * layout_.slots + here % layout_.slots;
       for (std::size_t g = 0; g < kUsed; ++g, target += 2 * side_words_) {
         store(target, reduction_.reduce(sums.low[g][v], sums.high[g][v]));
       }
@@ -226,26 +228,28 @@ class FrequencyProduct {
   const u64* ciphertexts_;
   const ProductShape& shape_;
   WideReduction reduction_;
-  std::size_t slots_;
-  std::size_t side_words_;    // one of the two polynomials of a ciphertext, all primes
-  std::size_t column_words_;  // packed columns of one frequency
-  std::size_t row_words_;     // packed rows of one frequency
-  std::size_t together_;      // frequencies whose columns are packed at a time
-  Words rows_;
-  Words columns_;
+  Layout layout_;
+  std::size_t side_words_;  // one of the two polynomials of a ciphertext, all primes
+  u64* columns_;
+  u64* rows_;
 };
 
 }  // namespace
 
 namespace avx512 {
 
+std::size_t product_scratch(const ProductShape& shape) {
+  if (is_left_over(shape)) return portable::product_scratch(shape);
+  const Layout layout(shape);
+  return layout.together * layout.column_words + kFrequencies * layout.row_words;
+}
+
 void product(u64* out, const u64* multipliers, const u64* ciphertexts, const PrimeTable& table,
-             const ProductShape& shape, const ProductTask& task) {
-  // Vectors of fewer columns than lanes, or tasks of fewer frequencies, are left to plain C++.
-  if (shape.column_length < kFrequencies || shape.length < kLanes * shape.column_length) {
-    return portable::product(out, multipliers, ciphertexts, table, shape, task);
+             const ProductShape& shape, const ProductTask& task, u64* scratch) {
+  if (is_left_over(shape)) {
+    return portable::product(out, multipliers, ciphertexts, table, shape, task, scratch);
   }
-  FrequencyProduct(out, multipliers, ciphertexts, table, shape, task.prime)
+  FrequencyProduct(out, multipliers, ciphertexts, table, shape, task.prime, scratch)
       .run(task.first, task.last);
 }
 

@@ -48,7 +48,7 @@ bool ternary(i64* out, const unsigned char* bytes, std::size_t given, std::size_
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + i));
     const Lanes byte = _mm512_cvtepu8_epi64(eight);
     const Lanes third = _mm512_srli_epi64(_mm512_mul_epu32(byte, all(171)), 9);  // floor(byte / 3)
-    const Lanes value = subtract(subtract(byte, add(third, add(third, third))), all(1));
+    const Lanes value = minus(minus(byte, plus(third, plus(third, third))), all(1));
     place += store_accepted(target + place, value, _mm512_cmpneq_epu64_mask(byte, all(255)));
   }
   return portable::ternary(out + place, bytes + i, given - i, length - place);

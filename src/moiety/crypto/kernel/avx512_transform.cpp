@@ -43,11 +43,11 @@ inline void forward_butterfly(Lanes& left, Lanes& right, const LaneFactor& w,
   const Lanes product = prime.multiply(right, w);
   if constexpr (kTight) {
     left = reduce_lanes(cleared(left), prime.twice);
-    right = subtract(add(left, prime.twice), cleared(product));
-    left = add(left, cleared(product));
+    right = minus(plus(left, prime.twice), cleared(product));
+    left = plus(left, cleared(product));
   } else {
-    right = subtract(add(left, prime.twice), product);
-    left = add(left, product);
+    right = minus(plus(left, prime.twice), product);
+    left = plus(left, product);
   }
 }
 
@@ -170,8 +170,8 @@ inline Lanes halved(Lanes a, int k, const LanePrime& prime) {
 template <bool kTight>
 inline void inverse_butterfly(Lanes& left, Lanes& right, const LaneFactor& w, Lanes bound,
                               const LanePrime& prime) {
-  const Lanes difference = subtract(add(left, bound), right);
-  left = add(left, right);
+  const Lanes difference = minus(plus(left, bound), right);
+  left = plus(left, right);
   if constexpr (kTight) left = halved(left, 1, prime);
   right = prime.multiply(difference, w);
   if constexpr (kTight) right = cleared(right);
@@ -185,8 +185,8 @@ inline Lanes finished(Lanes a, int sums, const LaneFactor& scale, const LanePrim
   return kTight || sums == 0 ? a : halved(a, sums, prime);
 }
 
-// Values below 2p enter, so before the level at `depth` of a lazy pass they are below
-// 2^(kLevels - 1 - depth) 2p, which is at most 8p.
+// Values below 2p enter, so after `done` levels of a lazy pass they are below
+// 2^done 2p, at most 8p before the last.
 template <int kLevels, bool kTight, bool kLast>
 void inverse_pass(u64* x, const LanePrime& prime, const Twiddles& twiddles, const LaneFactor& scale,
                   std::size_t length, int level) {
@@ -204,9 +204,10 @@ void inverse_pass(u64* x, const LanePrime& prime, const Twiddles& twiddles, cons
 #pragma GCC unroll 8
       for (std::size_t i = 0; i < kParts; ++i) v[i] = load(x + i * part);
 #pragma GCC unroll 3
-      for (int depth = kLevels; depth-- > 0;) {
+      for (int done = 0; done < kLevels; ++done) {
+        const int depth = kLevels - 1 - done;
         const std::size_t half = kParts >> (depth + 1);
-        const unsigned doublings = kTight ? 0U : static_cast<unsigned>(kLevels - 1 - depth);
+        const unsigned doublings = kTight ? 0U : static_cast<unsigned>(done);
         const Lanes bound = _mm512_slli_epi64(prime.twice, doublings);
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < kParts / 2; ++i) {
@@ -310,27 +311,6 @@ void inverse(u64* x, const PrimeTable& table, std::size_t length, int first, int
   const Prime52& words52 = table.words52;
   if (words52.p <= kLargestLazy) return inverse_row<false>(x, words52, length, first, last);
   inverse_row<true>(x, words52, length, first, last);
-}
-
-// A product and one residue, below 2^(2 shift + 2), over p: as in Modulus::reduce_wide, the estimate
-// loses less than 3, and all that is below 3p < 2^52 is right in the low 52 bits.
-void accumulate(u64* sum, const u64* left, const u64* right, std::size_t length,
-                const PrimeTable& table) {
-  const LanePrime prime(table.words52);
-  const Lanes barrett = all(table.words52.wide_barrett);
-  const unsigned shift = table.words52.shift;
-  std::size_t i = 0;
-  for (; i + kLanes <= length; i += kLanes) {
-    const Lanes a = load(left + i);
-    const Lanes b = load(right + i);
-    const Lanes low = add_low(load(sum + i), a, b);
-    const Lanes high = _mm512_slli_epi64(add_high(zero(), a, b), 52 - shift);
-    const Lanes shifted = add(high, _mm512_srli_epi64(low, shift));
-    const Lanes estimate = add_high(zero(), shifted, barrett);
-    const Lanes left_over = cleared(add_low(low, estimate, prime.negated));
-    store(sum + i, reduce_lanes(reduce_lanes(left_over, prime.twice), prime.p));
-  }
-  portable::accumulate(sum + i, left + i, right + i, length - i, table);
 }
 
 }  // namespace avx512

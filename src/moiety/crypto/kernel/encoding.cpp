@@ -7,19 +7,6 @@
 #include "paths.hpp"
 
 namespace moiety {
-namespace {
-
-// Values of at most 2^20 in magnitude, which is below every prime: a negative one needs one p.
-void add_small_row(u64* sum, const i64* values, std::size_t length, u64 p) {
-  for (std::size_t i = 0; i < length; ++i) {
-    const u64 value = static_cast<u64>(values[i]);
-    const u64 lifted = value + (p & (u64{0} - (value >> 63)));
-    sum[i] = reduce_once(sum[i] + lifted, p);
-  }
-}
-
-}  // namespace
-
 void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
           std::size_t threads) {
   const Path& path = active_path();
@@ -36,7 +23,7 @@ void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t co
   const std::size_t primes = tables.primes();
   parallel_for(count * primes, threads, [&](std::size_t row) {
     const u64 p = tables.table(row % primes).modulus.p;
-    add_small_row(sum + row * length, values + row / primes * length, length, p);
+    path.add_small(sum + row * length, values + row / primes * length, length, p);
   });
 }
 

@@ -36,6 +36,9 @@ struct Path {
   void (*inverse)(u64* x, const PrimeTable& table, std::size_t length, int first, int last);
   void (*accumulate)(u64* sum, const u64* left, const u64* right, std::size_t length,
                      const PrimeTable& table);
+  void (*add)(u64* sum, const u64* other, std::size_t length, u64 p);
+  void (*subtract)(u64* sum, const u64* other, std::size_t length, u64 p);
+  void (*add_small)(u64* sum, const i64* values, std::size_t length, u64 p);
   void (*lift)(u64* out, const i64* values, std::size_t length, const PrimeTable& table);
   void (*encode)(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
                  const PrimeTable& table);
@@ -50,8 +53,11 @@ struct Path {
   bool (*ternary)(i64* out, const unsigned char* bytes, std::size_t given, std::size_t length);
   void (*gaussian)(i64* out, const u64* words, std::size_t count, const u64* thresholds,
                    std::size_t entries);
+  // `scratch` has as many words as product_scratch says and is aligned to a cache line.
+  std::size_t (*product_scratch)(const ProductShape& shape);
   void (*product)(u64* out, const u64* multipliers, const u64* ciphertexts,
-                  const PrimeTable& table, const ProductShape& shape, const ProductTask& task);
+                  const PrimeTable& table, const ProductShape& shape, const ProductTask& task,
+                  u64* scratch);
   void (*matmul_i64)(u64* out, const i64* left, const u64* right, std::size_t d, std::size_t k);
   void (*matmul_i16)(u64* out, const std::int16_t* left, const u64* right, std::size_t d,
                      std::size_t k);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <vector>
 
 #include "portable.hpp"
 
@@ -35,7 +34,7 @@ template <std::size_t kRows>
 class FrequencyProduct {
  public:
   FrequencyProduct(u64* out, const u64* multipliers, const u64* ciphertexts, const PrimeTable& table,
-                   const ProductShape& shape, std::size_t prime)
+                   const ProductShape& shape, std::size_t prime, u64* scratch)
       : out_(out),
         multipliers_(multipliers),
         ciphertexts_(ciphertexts),
@@ -43,10 +42,16 @@ class FrequencyProduct {
         shape_(shape),
         prime_(prime),
         slots_(shape.length / shape.column_length),
-        group_step_(std::max(kFewestGroups, kPackedWords / (kFrequencies * shape.blocks) / 2 * 2)),
-        offsets_(2 * slots_),
-        rows_(kFrequencies * (std::min(group_step_, shape.groups) + 1) * shape.blocks),
-        columns_(2 * slots_ * shape.blocks) {}
+        group_step_(group_step(shape)),
+        offsets_(scratch),
+        columns_(offsets_ + 2 * slots_),
+        rows_(columns_ + 2 * slots_ * shape.blocks) {}
+
+  static std::size_t scratch_words(const ProductShape& shape) {
+    const std::size_t columns = 2 * (shape.length / shape.column_length);
+    const std::size_t rows = std::min(group_step(shape), shape.groups) + 1;
+    return columns + (columns + kFrequencies * rows) * shape.blocks;
+  }
 
   void run(std::size_t first, std::size_t last) {
     for (std::size_t group = 0; group < shape_.groups; group += group_step_) {
@@ -54,13 +59,17 @@ class FrequencyProduct {
       pack_rows(first, last, group, groups);
       for (std::size_t frequency = first; frequency < last; ++frequency) {
         pack_columns(frequency);
-        const u64* rows = rows_.data() + (frequency - first) * row_words(groups);
+        const u64* rows = rows_ + (frequency - first) * row_words(groups);
         multiply(table_.modulus, rows, group, groups);
       }
     }
   }
 
  private:
+  static std::size_t group_step(const ProductShape& shape) {
+    return std::max(kFewestGroups, kPackedWords / (kFrequencies * shape.blocks) / 2 * 2);
+  }
+
   // Panels have two rows; a last odd row shares its panel with unused words.
   std::size_t row_words(std::size_t groups) const { return (groups + 1) / 2 * 2 * shape_.blocks; }
 
@@ -70,7 +79,7 @@ class FrequencyProduct {
         const std::size_t polynomial = (group + g) * shape_.blocks + b;
         const u64* source =
             multipliers_ + (polynomial * shape_.primes + prime_) * shape_.column_length;
-        u64* target = rows_.data() + (g / 2 * shape_.blocks + b) * 2 + g % 2;
+        u64* target = rows_ + (g / 2 * shape_.blocks + b) * 2 + g % 2;
         const std::size_t stride = row_words(groups);
         for (std::size_t f = first; f < last; ++f) target[(f - first) * stride] = source[f];
       }
@@ -86,7 +95,7 @@ class FrequencyProduct {
     for (std::size_t b = 0; b < shape_.blocks; ++b) {
       const u64* source = ciphertexts_ + b * ciphertext_words;
       for (std::size_t column = 0; column < 2 * slots_; column += 2) {
-        u64* target = columns_.data() + column * shape_.blocks + 2 * b;
+        u64* target = columns_ + column * shape_.blocks + 2 * b;
         target[0] = source[offsets_[column]];
         target[1] = source[offsets_[column + 1]];
       }
@@ -108,7 +117,7 @@ class FrequencyProduct {
     const std::size_t ciphertext_words = 2 * shape_.primes * shape_.length;
     for (std::size_t column = 0; column < 2 * slots_; column += 2) {
       u64 results[kRows][2];
-      const u64* columns = columns_.data() + column * shape_.blocks;
+      const u64* columns = columns_ + column * shape_.blocks;
       multiply_panels<kRows>(results, rows, columns, shape_.blocks, modulus);
       for (std::size_t g = 0; g < kRows; ++g) {
         u64* target = out_ + (group + g) * ciphertext_words;
@@ -126,9 +135,9 @@ class FrequencyProduct {
   std::size_t prime_;
   std::size_t slots_;
   std::size_t group_step_;
-  std::vector<std::size_t> offsets_;  // of each column in a ciphertext
-  std::vector<u64> rows_;
-  std::vector<u64> columns_;
+  u64* offsets_;  // of each column in a ciphertext
+  u64* columns_;
+  u64* rows_;
 };
 
 constexpr std::size_t kColumns = 8;  // sums of one row of the ring product held in registers
@@ -158,9 +167,13 @@ void multiply_row(u64* out, const T* left, const u64* right, std::size_t d, std:
 
 namespace portable {
 
+std::size_t product_scratch(const ProductShape& shape) {
+  return FrequencyProduct::scratch_words(shape);
+}
+
 void product(u64* out, const u64* multipliers, const u64* ciphertexts, const PrimeTable& table,
-             const ProductShape& shape, const ProductTask& task) {
-  FrequencyProduct(out, multipliers, ciphertexts, table, shape, task.prime)
+             const ProductShape& shape, const ProductTask& task, u64* scratch) {
+  FrequencyProduct(out, multipliers, ciphertexts, table, shape, task.prime, scratch)
       .run(task.first, task.last);
 }
 

@@ -108,6 +108,14 @@ void accumulate_row(u64* sum, const u64* left, const u64* right, std::size_t len
 
 namespace portable {
 
+void add(u64* sum, const u64* other, std::size_t length, u64 p) {
+  for (std::size_t i = 0; i < length; ++i) sum[i] = reduce_once(sum[i] + other[i], p);
+}
+
+void subtract(u64* sum, const u64* other, std::size_t length, u64 p) {
+  for (std::size_t i = 0; i < length; ++i) sum[i] = reduce_once(sum[i] + p - other[i], p);
+}
+
 void forward(u64* x, const PrimeTable& table, std::size_t length, int first, int last) {
   const Modulus modulus = table.modulus;
   const Factor* twiddles = table.forward.data();
@@ -129,6 +137,15 @@ void inverse(u64* x, const PrimeTable& table, std::size_t length, int first, int
   if (level > first) inverse_level(x, twiddles, modulus, length, first, bound);
   const Factor scale = table.halves[static_cast<std::size_t>(last - first)];
   for (std::size_t i = 0; i < length; ++i) x[i] = modulus.multiply(x[i], scale);
+}
+
+// Values of at most 2^20 in magnitude, which is below every prime: a negative one needs one p.
+void add_small(u64* sum, const i64* values, std::size_t length, u64 p) {
+  for (std::size_t i = 0; i < length; ++i) {
+    const u64 value = static_cast<u64>(values[i]);
+    const u64 lifted = value + (p & (u64{0} - (value >> 63)));
+    sum[i] = reduce_once(sum[i] + lifted, p);
+  }
 }
 
 void accumulate(u64* sum, const u64* left, const u64* right, std::size_t length,

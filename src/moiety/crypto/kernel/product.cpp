@@ -1,22 +1,49 @@
 #include "product.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <type_traits>
 
 #include "parallel.hpp"
 #include "paths.hpp"
 
 namespace moiety {
+namespace {
+
+constexpr std::size_t kCacheLine = 64;
+
+// Words that are not filled, aligned to a cache line.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t words)
+      : memory_(new unsigned char[words * sizeof(u64) + kCacheLine]) {
+    void* start = memory_.get();
+    std::size_t space = words * sizeof(u64) + kCacheLine;
+    words_ = static_cast<u64*>(std::align(kCacheLine, words * sizeof(u64), start, space));
+  }
+
+  u64* words() const { return words_; }
+
+ private:
+  std::unique_ptr<unsigned char[]> memory_;
+  u64* words_;
+};
+
+}  // namespace
 
 void subring_product(u64* out, const u64* multipliers, const u64* ciphertexts,
                      const Tables& tables, const ProductShape& shape, std::size_t threads) {
   const std::size_t tiles = (shape.column_length + kFrequencies - 1) / kFrequencies;
   const Path& path = active_path();
-  parallel_for(tables.primes() * tiles, threads, [&](std::size_t i) {
-    const std::size_t first = i % tiles * kFrequencies;
-    const std::size_t last = std::min(first + kFrequencies, shape.column_length);
-    const ProductTask task{i / tiles, first, last};
-    path.product(out, multipliers, ciphertexts, tables.table(task.prime), shape, task);
+  parallel_ranges(tables.primes() * tiles, threads, [&](std::size_t begin, std::size_t end) {
+    const Scratch scratch(path.product_scratch(shape));
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t first = i % tiles * kFrequencies;
+      const std::size_t last = std::min(first + kFrequencies, shape.column_length);
+      const ProductTask task{i / tiles, first, last};
+      path.product(out, multipliers, ciphertexts, tables.table(task.prime), shape, task,
+                   scratch.words());
+    }
   });
 }
 

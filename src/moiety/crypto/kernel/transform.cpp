@@ -4,18 +4,6 @@
 #include "paths.hpp"
 
 namespace moiety {
-namespace {
-
-void add_row(u64* sum, const u64* other, std::size_t length, u64 p) {
-  for (std::size_t i = 0; i < length; ++i) sum[i] = reduce_once(sum[i] + other[i], p);
-}
-
-void subtract_row(u64* sum, const u64* other, std::size_t length, u64 p) {
-  for (std::size_t i = 0; i < length; ++i) sum[i] = reduce_once(sum[i] + p - other[i], p);
-}
-
-}  // namespace
-
 void Tables::forward(u64* data, std::size_t count, std::size_t length, int first, int last,
                      std::size_t threads) const {
   const Path& path = active_path();
@@ -43,16 +31,18 @@ void Tables::multiply_accumulate(u64* sum, const u64* left, const u64* right, st
 }
 
 void Tables::add(u64* sum, const u64* other, std::size_t count, std::size_t length) const {
+  const Path& path = active_path();
   for (std::size_t row = 0; row < count * primes(); ++row) {
     const u64 p = tables_[row % primes()].modulus.p;
-    add_row(sum + row * length, other + row * length, length, p);
+    path.add(sum + row * length, other + row * length, length, p);
   }
 }
 
 void Tables::subtract(u64* sum, const u64* other, std::size_t count, std::size_t length) const {
+  const Path& path = active_path();
   for (std::size_t row = 0; row < count * primes(); ++row) {
     const u64 p = tables_[row % primes()].modulus.p;
-    subtract_row(sum + row * length, other + row * length, length, p);
+    path.subtract(sum + row * length, other + row * length, length, p);
   }
 }
 
