@@ -1,5 +1,4 @@
 #include "avx512_path.hpp"
-#include "portable.hpp"
 
 namespace moiety {
 
@@ -22,8 +21,8 @@ const Path& avx512_path() {
       avx512::gaussian,
       avx512::product_scratch,
       avx512::product,
-      portable::matmul_i64,
-      portable::matmul_i16,
+      avx512::matmul_i64,
+      avx512::matmul_i16,
   };
   return path;
 }
