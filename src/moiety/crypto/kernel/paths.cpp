@@ -15,6 +15,9 @@ std::vector<const Path*> find_paths() {
     paths.push_back(&avx512_path());
   }
 #endif
+#ifdef MOIETY_AVX2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) paths.push_back(&avx2_path());
+#endif
   paths.push_back(&portable_path());
   return paths;
 }

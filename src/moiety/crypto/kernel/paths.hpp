@@ -64,7 +64,8 @@ struct Path {
 };
 
 const Path& portable_path();
-const Path& avx512_path();  // only where the build has it
+const Path& avx2_path();    // these two only where the build has them
+const Path& avx512_path();
 
 // Paths that this build and this processor have, the fastest first; the last is the portable one.
 std::size_t path_count();

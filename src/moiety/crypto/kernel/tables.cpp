@@ -73,6 +73,16 @@ Factors52 factors52(const std::vector<Factor>& factors) {
   return result;
 }
 
+// Exact values below 2^50, and ratios with an error of half a unit in the last place.
+RealFactors real_factors(const std::vector<Factor>& factors, u64 p) {
+  RealFactors result;
+  for (const Factor& factor : factors) {
+    result.values.push_back(static_cast<double>(factor.value));
+    result.ratios.push_back(static_cast<double>(factor.value) / static_cast<double>(p));
+  }
+  return result;
+}
+
 Factor52 power_of_two52(u64 base, u64 exponent, u64 p) {
   return shorten(make_factor(power_public(base, exponent, p), p));
 }
@@ -122,6 +132,8 @@ PrimeTable make_table(std::size_t degree, u64 p) {
     remainder = static_cast<u64>(dividend % p);
   }
   table.words52 = make_words52(table);
+  table.reals = {real_factors(table.forward, p), real_factors(table.inverse, p),
+                 real_factors(table.halves, p)};
   return table;
 }
 

@@ -41,6 +41,18 @@ struct Prime52 {
   Factors52 halves;
 };
 
+// The same factors as doubles, with factor / p.
+struct RealFactors {
+  std::vector<double> values;
+  std::vector<double> ratios;
+};
+
+struct RealTables {
+  RealFactors forward;
+  RealFactors inverse;
+  RealFactors halves;
+};
+
 struct PrimeTable {
   Modulus modulus;
   u64 root = 0;                  // smallest primitive 2N-th root of unity
@@ -50,6 +62,7 @@ struct PrimeTable {
   Factor crt_inverse;            // (q / p)^-1 mod p
   Limbs fraction{};              // floor(2^192 / p)
   Prime52 words52;
+  RealTables reals;
 };
 
 // Tables for one degree and a list of primes. Polynomials: (count, primes, length), row-major.
