@@ -12,6 +12,7 @@ from typing import Any, Final
 from tenseal import sealapi
 
 from benchmarks.measure import Record, measure
+from moiety.crypto import kernel
 from moiety.crypto.packing import plan as make_plan
 from moiety.crypto.parameters import LISTED, transform
 from moiety.crypto.rlwe import RlweKeyHolder
@@ -40,9 +41,12 @@ def _transform_records(shape: str) -> Iterator[Record]:
     count = CIPHERTEXTS * primes * (PARAMETERS.degree + 64)
     words = expand_words(Seed(bytes(32)), b"transform", index=0, count=count)
     polynomials = tables.uniform(words.reshape(CIPHERTEXTS, primes, -1), length=PARAMETERS.degree)
-    for name, work in (("forward", tables.forward), ("inverse", tables.inverse)):
-        times = measure(partial(work, polynomials), runs=RUNS).per(CIPHERTEXTS * primes)
-        yield from times.records(f"{name} transform of one prime", shape=shape, system="moiety")
+    for instructions in reversed(kernel.instruction_sets()):  # the fastest last: it stays in use
+        kernel.use_instruction_set(instructions)
+        for name, work in (("forward", tables.forward), ("inverse", tables.inverse)):
+            times = measure(partial(work, polynomials), runs=RUNS).per(CIPHERTEXTS * primes)
+            system = f"moiety, {instructions}"
+            yield from times.records(f"{name} transform of one prime", shape=shape, system=system)
 
 
 def _encryption_records(shape: str) -> Iterator[Record]:

@@ -112,6 +112,18 @@ class Transform:
         ValueError if a row runs out of words.
         """
 
+def instruction_sets() -> tuple[str, ...]:
+    """Return the instruction sets that this build and this processor have, the fastest first.
+
+    The last is "portable". All give the same integers; the first is used.
+    """
+
+def use_instruction_set(name: str) -> None:
+    """Use another of `instruction_sets` from now on: for tests and benchmarks, with no call under way.
+
+    ValueError if there is none of this name.
+    """
+
 def ternary(stream: NDArray[np.uint8], *, length: int, threads: int = 1) -> NDArray[np.int64]:
     """Map uniform bytes (C, length + spare) to uniform values in {-1, 0, 1}, (C, length).
 

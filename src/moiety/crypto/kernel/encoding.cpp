@@ -2,191 +2,70 @@
 
 #include <algorithm>
 #include <atomic>
-#include <type_traits>
 
 #include "parallel.hpp"
+#include "paths.hpp"
 
 namespace moiety {
-namespace {
-
-// A signed 64-bit integer modulo p, without a branch: |v| reduced, then negated where v < 0.
-u64 residue(i64 value, const Modulus& modulus) {
-  const u64 sign = u64{0} - (static_cast<u64>(value) >> 63);
-  const u64 magnitude = (static_cast<u64>(value) ^ sign) - sign;  // at most 2^63
-  const u64 reduced = modulus.reduce(magnitude);
-  return reduce_once((reduced & ~sign) + ((modulus.p - reduced) & sign), modulus.p);
-}
-
-// y floor(2^192 / p) in limbs: 64 integer bits of y 2^64 / p, then 128 fraction bits. Adding the
-// product modulo 2^192 drops what exceeds 2^64, which the ring drops too. The floor costs less than
-// y < 2^50 units of 2^-128: 78 correct fraction bits.
-struct Fixed {
-  u64 fraction_low = 0;
-  u64 fraction_high = 0;
-  u64 integer = 0;
-
-  void add(u64 low, u64 middle, u64 top) {
-    u128 sum = static_cast<u128>(fraction_low) + low;
-    fraction_low = static_cast<u64>(sum);
-    sum = (sum >> 64) + fraction_high + middle;
-    fraction_high = static_cast<u64>(sum);
-    integer += top + static_cast<u64>(sum >> 64);
-  }
-
-  void add_multiple(u64 y, const Limbs& limbs) {
-    const u128 first = static_cast<u128>(y) * limbs[0];
-    const u128 second = static_cast<u128>(y) * limbs[1] + static_cast<u64>(first >> 64);
-    add(static_cast<u64>(first), static_cast<u64>(second),
-        y * limbs[2] + static_cast<u64>(second >> 64));
-  }
-};
-
-// Calls body with the width as a compile-time constant, which turns byte loops into single moves.
-// A prime of 21 to 50 bits takes 3 to 7 bytes.
-template <typename Body>
-void with_width(std::size_t width, const Body& body) {
-  switch (width) {
-    case 3: return body(std::integral_constant<std::size_t, 3>{});
-    case 4: return body(std::integral_constant<std::size_t, 4>{});
-    case 5: return body(std::integral_constant<std::size_t, 5>{});
-    case 6: return body(std::integral_constant<std::size_t, 6>{});
-    default: return body(std::integral_constant<std::size_t, 7>{});
-  }
-}
-
-// Rows are functions of their own, with arguments by value: a store of 64-bit words could otherwise
-// change what a reference leads to, and the compiler would load it again each time.
-void lift_row(u64* out, const i64* values, std::size_t length, Modulus modulus) {
-  for (std::size_t i = 0; i < length; ++i) out[i] = residue(values[i], modulus);
-}
-
-// Values of at most 2^20 in magnitude, which is below every prime: a negative one needs one p.
-void add_small_row(u64* sum, const i64* values, std::size_t length, u64 p) {
-  for (std::size_t i = 0; i < length; ++i) {
-    const u64 value = static_cast<u64>(values[i]);
-    const u64 lifted = value + (p & (u64{0} - (value >> 63)));
-    sum[i] = reduce_once(sum[i] + lifted, p);
-  }
-}
-
-// With u = m q mod 2^64 and s = u >> 63, round(m q / 2^64) is (m q - u + 2^64 s) / 2^64, and m q is 0
-// modulo p: what is left is s - u 2^-64.
-void encode_row(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
-                Modulus modulus) {
-  for (std::size_t i = 0; i < length; ++i) {
-    const u64 u = messages[i] * modulus_low;
-    const u64 negated = modulus.p - modulus.multiply(u, modulus.inverse64);  // in [1, p]
-    out[i] = reduce_once(negated + (u >> 63), modulus.p);
-  }
-}
-
-// Coefficients that are rounded together: each residue row is read in order.
-constexpr std::size_t kRounded = 64;
-
-// `used` coefficients of one polynomial, whose residue rows are `stride` words apart. With
-// y = x (q / p)^-1 mod p, the sum of y 2^64 / p over the primes is x 2^64 / q modulo 2^64.
-void round_tile(u64* out, const u64* residues, std::size_t used, std::size_t stride,
-                const Tables& tables) {
-  Fixed sums[kRounded];
-  for (std::size_t prime = 0; prime < tables.primes(); ++prime) {
-    const PrimeTable& table = tables.table(prime);
-    const Modulus modulus = table.modulus;
-    const Factor inverse = table.crt_inverse;
-    const Limbs limbs = table.fraction;
-    const u64* row = residues + prime * stride;
-    for (std::size_t i = 0; i < used; ++i) {
-      sums[i].add_multiple(modulus.multiply(row[i], inverse), limbs);
-    }
-  }
-  for (std::size_t i = 0; i < used; ++i) out[i] = sums[i].integer + (sums[i].fraction_high >> 63);
-}
-
-template <std::size_t kWidth>
-void pack_range(unsigned char* out, const u64* values, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const u64 value = values[i];
-    for (std::size_t byte = 0; byte < kWidth; ++byte) {
-      out[i * kWidth + byte] = static_cast<unsigned char>(value >> (8 * byte));
-    }
-  }
-}
-
-template <std::size_t kWidth>
-bool unpack_row(u64* out, const unsigned char* bytes, std::size_t length, u64 p) {
-  u64 in_range = 1;
-  for (std::size_t i = 0; i < length; ++i) {
-    u64 value = 0;
-    for (std::size_t byte = 0; byte < kWidth; ++byte) {
-      value |= static_cast<u64>(bytes[i * kWidth + byte]) << (8 * byte);
-    }
-    in_range &= (value - p) >> 63;
-    out[i] = value;
-  }
-  return in_range != 0;
-}
-
-}  // namespace
-
 void lift(u64* out, const i64* values, const Tables& tables, std::size_t count, std::size_t length,
           std::size_t threads) {
+  const Path& path = active_path();
   const std::size_t primes = tables.primes();
   parallel_for(count * primes, threads, [&](std::size_t row) {
-    const Modulus& modulus = tables.table(row % primes).modulus;
-    lift_row(out + row * length, values + row / primes * length, length, modulus);
+    path.lift(out + row * length, values + row / primes * length, length,
+              tables.table(row % primes));
   });
 }
 
 void add_small(u64* sum, const i64* values, const Tables& tables, std::size_t count,
                std::size_t length, std::size_t threads) {
+  const Path& path = active_path();
   const std::size_t primes = tables.primes();
   parallel_for(count * primes, threads, [&](std::size_t row) {
     const u64 p = tables.table(row % primes).modulus.p;
-    add_small_row(sum + row * length, values + row / primes * length, length, p);
+    path.add_small(sum + row * length, values + row / primes * length, length, p);
   });
 }
 
 void encode(u64* out, const u64* messages, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t threads) {
+  const Path& path = active_path();
   const std::size_t primes = tables.primes();
   parallel_for(count * primes, threads, [&](std::size_t row) {
-    const Modulus& modulus = tables.table(row % primes).modulus;
-    encode_row(out + row * length, messages + row / primes * length, length, tables.modulus_low(),
-               modulus);
+    path.encode(out + row * length, messages + row / primes * length, length,
+                tables.modulus_low(), tables.table(row % primes));
   });
 }
 
 void round_to_share(u64* out, const u64* residues, const Tables& tables, std::size_t count,
                     std::size_t length, std::size_t threads) {
+  const Path& path = active_path();
   const std::size_t tiles = (length + kRounded - 1) / kRounded;
   parallel_for(count * tiles, threads, [&](std::size_t task) {
     const std::size_t polynomial = task / tiles;
     const std::size_t begin = task % tiles * kRounded;
-    round_tile(out + polynomial * length + begin,
+    path.round(out + polynomial * length + begin,
                residues + polynomial * tables.primes() * length + begin,
-               std::min(kRounded, length - begin), length, tables);
+               std::min(kRounded, length - begin), length, &tables.table(0), tables.primes());
   });
 }
 
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads) {
-  with_width(width, [&](auto constant) {
-    constexpr std::size_t kWidth = decltype(constant)::value;
-    parallel_ranges(count, threads, [&](std::size_t begin, std::size_t end) {
-      pack_range<kWidth>(out + begin * kWidth, values + begin, end - begin);
-    });
+  const Path& path = active_path();
+  parallel_ranges(count, threads, [&](std::size_t begin, std::size_t end) {
+    path.pack(out + begin * width, values + begin, end - begin, width);
   });
 }
 
 bool unpack(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
             std::size_t length, std::size_t width, std::size_t threads) {
   std::atomic<bool> in_range{true};
-  with_width(width, [&](auto constant) {
-    constexpr std::size_t kWidth = decltype(constant)::value;
-    parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
-      const u64 p = tables.table(row % tables.primes()).modulus.p;
-      const unsigned char* source = bytes + row * length * kWidth;
-      if (!unpack_row<kWidth>(out + row * length, source, length, p)) in_range = false;
-    });
+  const Path& path = active_path();
+  parallel_for(count * tables.primes(), threads, [&](std::size_t row) {
+    const u64 p = tables.table(row % tables.primes()).modulus.p;
+    const unsigned char* source = bytes + row * length * width;
+    if (!path.unpack(out + row * length, source, length, width, p)) in_range = false;
   });
   return in_range;
 }

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -160,7 +161,7 @@ Result<u64> subring(const Tables& tables, const Given& multipliers, const Given&
                     i64 threads) {
   const auto m = view<const u64, 4>(multipliers, "multipliers", "(groups, blocks, primes, M)");
   const auto c = view<const u64, 4>(ciphertexts, "ciphertexts", "(blocks, 2, primes, length)");
-  const ProductShape shape{m.shape[0], m.shape[1], m.shape[3], c.shape[3]};
+  const ProductShape shape{m.shape[0], m.shape[1], m.shape[3], c.shape[3], tables.primes()};
   require(m.shape[2] == tables.primes() && is_length(tables, shape.column_length),
           "multipliers must have one row for each prime, of a power of two at most the degree");
   require(c.shape[0] == shape.blocks && c.shape[1] == 2 && c.shape[2] == tables.primes() &&
@@ -323,6 +324,19 @@ nb::tuple roots(const Tables& tables) {
   return of_each_prime(tables, [](const PrimeTable& table) { return table.root; });
 }
 
+nb::tuple instruction_sets() {
+  nb::list names;
+  for (std::size_t place = 0; place < path_count(); ++place) names.append(path_at(place).name);
+  return nb::tuple(names);
+}
+
+void use_instruction_set(const std::string& name) {
+  std::size_t place = 0;
+  while (place < path_count() && path_at(place).name != name) ++place;
+  require(place < path_count(), "name must be one of instruction_sets()");
+  choose_path(place);
+}
+
 }  // namespace
 }  // namespace moiety
 
@@ -357,6 +371,8 @@ NB_MODULE(_native, module) {
       .def("unpack", &unpacked, "packed"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("uniform", &uniform_residues, "words"_a.noconvert(), nb::kw_only(), "length"_a,
            "threads"_a = 1);
+  module.def("instruction_sets", &instruction_sets);
+  module.def("use_instruction_set", &use_instruction_set, "name"_a);
   module.def("ternary", &ternary_values, "stream"_a.noconvert(), nb::kw_only(), "length"_a,
              "threads"_a = 1);
   module.def("gaussian", &gaussian_values, "words"_a.noconvert(), "thresholds"_a.noconvert(),

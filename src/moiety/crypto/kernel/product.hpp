@@ -1,16 +1,9 @@
 // Matrix products: modulo the primes at each frequency, and modulo 2^64.
 #pragma once
 
-#include "transform.hpp"
+#include "paths.hpp"
 
 namespace moiety {
-
-struct ProductShape {
-  std::size_t groups = 0;         // rows of the left matrix
-  std::size_t blocks = 0;         // length of the sum, at most kLongestSum
-  std::size_t column_length = 0;  // frequencies M
-  std::size_t length = 0;         // M l
-};
 
 // out[g,c,p,f l + i] = sum over b of multipliers[g,b,p,f] ciphertexts[b,c,p,f l + i], with
 // multipliers (groups, blocks, primes, M), ciphertexts (blocks, 2, primes, M l).

@@ -11,6 +11,48 @@ namespace moiety {
 
 using Limbs = std::array<u64, 3>;  // a 192-bit number, low limb first
 
+// A constant factor w < p with floor(w 2^52 / p).
+struct Factor52 {
+  u64 value = 0;
+  u64 quotient = 0;
+};
+
+// The same factors in two rows, for loads of several at once.
+struct Factors52 {
+  std::vector<u64> values;
+  std::vector<u64> quotients;
+};
+
+// One prime's constants for paths that multiply 52 bits.
+struct Prime52 {
+  u64 p = 0;
+  u64 barrett = 0;       // floor(2^52 / p)
+  u64 barrett64 = 0;     // floor(2^64 / p)
+  u64 wide_barrett = 0;  // floor(2^(52 + shift) / p), below 2^52; shift as in Modulus
+  unsigned shift = 0;
+  Factor52 two52;        // 2^52 mod p
+  Factor52 two104;       // 2^104 mod p
+  Factor52 inverse64;    // 2^-64 mod p
+  Factor52 inverse12;    // 2^-12 mod p
+  Factor52 crt_inverse;  // (q / p)^-1 mod p
+  std::array<u64, 4> fraction{};  // floor(2^192 / p) in limbs of 52 bits, low limb first
+  Factors52 forward;
+  Factors52 inverse;
+  Factors52 halves;
+};
+
+// The same factors as doubles, with factor / p.
+struct RealFactors {
+  std::vector<double> values;
+  std::vector<double> ratios;
+};
+
+struct RealTables {
+  RealFactors forward;
+  RealFactors inverse;
+  RealFactors halves;
+};
+
 struct PrimeTable {
   Modulus modulus;
   u64 root = 0;                  // smallest primitive 2N-th root of unity
@@ -19,6 +61,8 @@ struct PrimeTable {
   std::vector<Factor> halves;    // 2^-k
   Factor crt_inverse;            // (q / p)^-1 mod p
   Limbs fraction{};              // floor(2^192 / p)
+  Prime52 words52;
+  RealTables reals;
 };
 
 // Tables for one degree and a list of primes. Polynomials: (count, primes, length), row-major.

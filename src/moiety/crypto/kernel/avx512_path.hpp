@@ -1,0 +1,34 @@
+// The AVX-512 path: the functions of paths.hpp with 52-bit multiplications and vectors of eight words.
+#pragma once
+
+#include "paths.hpp"
+
+namespace moiety::avx512 {
+
+void forward(u64* x, const PrimeTable& table, std::size_t length, int first, int last);
+void inverse(u64* x, const PrimeTable& table, std::size_t length, int first, int last);
+void accumulate(u64* sum, const u64* left, const u64* right, std::size_t length,
+                const PrimeTable& table);
+void add(u64* sum, const u64* other, std::size_t length, u64 p);
+void subtract(u64* sum, const u64* other, std::size_t length, u64 p);
+void add_small(u64* sum, const i64* values, std::size_t length, u64 p);
+void lift(u64* out, const i64* values, std::size_t length, const PrimeTable& table);
+void encode(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
+            const PrimeTable& table);
+void round(u64* out, const u64* residues, std::size_t used, std::size_t stride,
+           const PrimeTable* tables, std::size_t primes);
+void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width);
+bool unpack(u64* out, const unsigned char* bytes, std::size_t length, std::size_t width, u64 p);
+bool uniform(u64* out, const u64* words, std::size_t given, std::size_t length,
+             const PrimeTable& table);
+bool ternary(i64* out, const unsigned char* bytes, std::size_t given, std::size_t length);
+void gaussian(i64* out, const u64* words, std::size_t count, const u64* thresholds,
+              std::size_t entries);
+std::size_t product_scratch(const ProductShape& shape);
+void product(u64* out, const u64* multipliers, const u64* ciphertexts, const PrimeTable& table,
+             const ProductShape& shape, const ProductTask& task, u64* scratch);
+void matmul_i64(u64* out, const i64* left, const u64* right, std::size_t d, std::size_t k);
+void matmul_i16(u64* out, const std::int16_t* left, const u64* right, std::size_t d,
+                std::size_t k);
+
+}  // namespace moiety::avx512
