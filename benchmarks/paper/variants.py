@@ -17,6 +17,12 @@ from moiety.crypto.sampling import Seed, derive
 SEEDS: Final = 3
 
 
+def _plain(data: str, *, units: int = 64, **changes: int) -> Training:
+    """No bottom model, in `blind`: the interactive layer is the first layer of the network."""
+    usual = {"epochs": 5, "batch": 256} | changes
+    return Training(data=data, network="", protocol="blind", units=units, **usual)
+
+
 def _of(data: str, network: str, **changes: int) -> list[Training]:
     """Trained in `acml` and `joint`, frozen in `blind`."""
     usual = {"epochs": 5, "batch": 256} | changes
@@ -27,10 +33,12 @@ def _of(data: str, network: str, **changes: int) -> list[Training]:
 VARIANTS: Final = (
     *_of("MNIST", "dense_bottom", epochs=10),
     *_of("MNIST", "convolutional_bottom", epochs=10),
+    _plain("MNIST", epochs=10),
     *_of("credit", "narrow_bottom", batch=1024),
     *(Training(data="credit", network="", protocol=each, batch=1024) for each in ("blind", "acml")),
     *_of("Fashion-MNIST", "dense_bottom", epochs=3, batch=512),
     *_of("Fashion-MNIST", "convolutional_bottom", epochs=3, batch=512),
+    _plain("Fashion-MNIST", epochs=3, batch=512),
 )
 
 
@@ -46,9 +54,11 @@ class Outcome:
         plaintext: of an ordinary network with Adam, bottom model trained.
         leakage: AUC of the attacks on labels from what the data owner was shown.
         seconds: of the encrypted training.
+        seed: of everything that is drawn.
     """
 
     training: dict[str, object]
+    seed: int
     metric: str
     encrypted: float
     twin: float
@@ -94,6 +104,7 @@ def train(training: Training, seed: int) -> Outcome:
         metric = "AUC" if "AUC" in result.test else "accuracy"
         return Outcome(
             training=asdict(training),
+            seed=seed,
             metric=metric,
             encrypted=result.test[metric],
             twin=train_twin(both)[metric],

@@ -21,7 +21,7 @@ from moiety.crypto.sampling import Seed
 from moiety.crypto.secret import Secret
 from moiety.dither import RowDigests, row_digests
 from moiety.errors import CheckpointMismatchError, ConfigError, NonFiniteError
-from moiety.networks import from_factory, make_optimizer, make_schedule
+from moiety.networks import advance, check_training, from_factory, make_optimizer, make_schedule
 from moiety.protocol.state import Features
 from moiety.ring import encode_activations
 from moiety.schedule import RowIndices
@@ -160,8 +160,8 @@ class TrainedActivations(Secret):
         self._optimizer.zero_grad()
         self._output = None
         self._steps += 1
-        if self._schedule is not None and self._steps % self._steps_per_epoch == 0:
-            self._schedule.step()
+        if self._steps % self._steps_per_epoch == 0:
+            advance(self._schedule)
 
 
 def fixed_activations(values_ND: NDArray[np.float64]) -> tuple[Features, int]:
@@ -189,7 +189,7 @@ def check_bottom(settings: Settings, values_NC: NDArray[np.float64]) -> int:
     bottom = BottomModel(settings, columns=values_NC.shape[1], seed=Seed(bytes(32)))
     features, _ = bottom.fixed(values_NC[:2])
     if settings.trains_bottom:
-        make_schedule(settings.train, make_optimizer(settings.train, bottom.network.parameters()))
+        check_training(settings.train, parameters=bottom.network.parameters())
     return int(features.activation_ND.shape[1])
 
 

@@ -16,6 +16,16 @@ from moiety.errors import ConfigError
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
+_UNUSABLE: Final = (
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    NotImplementedError,
+)
+"""What torch raises at options that an optimiser or a schedule cannot use."""
+
 
 def perceptron(units: int, hidden: list[int], outputs: int) -> nn.Sequential:
     """Return ReLU and linear layers behind `units` inputs.
@@ -120,13 +130,41 @@ def make_schedule(settings: LocalTraining, optimizer: torch.optim.Optimizer) -> 
     return made
 
 
-def check_training(settings: LocalTraining) -> None:
-    """Refuse an optimiser or schedule that cannot be made, before anybody is connected.
+def advance(schedule: Schedule | None) -> None:
+    """Step a schedule at the end of an epoch.
 
     Raises:
-        ConfigError: as `make_optimizer` and `make_schedule`.
+        ConfigError: its options do not reach so far.
     """
-    make_schedule(settings, make_optimizer(settings, [nn.Parameter(torch.zeros(1))]))
+    if schedule is None:
+        return
+    try:
+        schedule.step()
+    except _UNUSABLE as error:
+        raise ConfigError(
+            f"train.schedule cannot step: {_reason(error)}",
+            hint="it steps at the end of each epoch: give it options that reach over all epochs",
+        ) from error
+
+
+def check_training(
+    settings: LocalTraining, *, parameters: Iterable[nn.Parameter] | None = None, epochs: int = 1
+) -> None:
+    """Refuse an optimiser or schedule that cannot be used, before anybody is connected.
+
+    Args:
+        settings: their names and options.
+        parameters: what will be trained, where it is known; it is not changed.
+        epochs: how often the schedule will step, as far as that is known.
+
+    Raises:
+        ConfigError: as `make_optimizer`, `make_schedule` and `advance`.
+    """
+    optimizer = make_optimizer(settings, parameters or [nn.Parameter(torch.zeros(1))])
+    schedule = make_schedule(settings, optimizer)
+    optimizer.step()  # no gradients: it moves nothing
+    for _ in range(epochs):
+        advance(schedule)
 
 
 def _optimizer_class(name: str) -> Any:
@@ -140,8 +178,12 @@ def _made(factory: Any, arguments: tuple[Any, ...], options: dict[str, Any], *, 
         raise ConfigError(f"{key} is not known to torch", hint=hint)
     try:
         return factory(*arguments, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key} cannot be made: {error}", hint=hint) from error
+    except _UNUSABLE as error:
+        raise ConfigError(f"{key} cannot be made: {_reason(error)}", hint=hint) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _plain(value: Any) -> Any:

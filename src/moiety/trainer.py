@@ -29,6 +29,7 @@ from moiety.label_owner import Batch, LabelOwnerRun, open_run
 from moiety.metrics import METRICS
 from moiety.networks import (
     Criterion,
+    advance,
     check_training,
     from_factory,
     make_loss,
@@ -123,7 +124,8 @@ def train(
     Leaks:
         As `InteractiveLinear`; to the data owner, that the run started and finished.
     """
-    check_training(load_label_owner_run(Path(path)).train)
+    training = load_label_owner_run(Path(path)).train
+    check_training(training, epochs=training.epochs)
     with open_run(path, channel=channel, randomness=randomness) as run:
         layer = run.interactive_layer()
         top = build_top(run.settings, outputs=run.target.outputs)
@@ -160,6 +162,8 @@ def fit(
     history = []
     for epoch in range(settings.train.epochs):
         losses = []
+        if schedule is not None and isinstance(layer, InteractiveLinear):
+            layer.learning_rate = optimizer.param_groups[0]["lr"]
         top.train()
         for batch in batches("train"):
             loss = criterion(_output(top(layer(batch.rows)), settings.task.kind), batch.target)
@@ -169,10 +173,7 @@ def fit(
             losses.append(float(loss.detach()))
             if observer is not None:
                 observer.step(epoch, batch, losses[-1])
-        if schedule is not None:
-            schedule.step()
-            if isinstance(layer, InteractiveLinear):
-                layer.learning_rate = optimizer.param_groups[0]["lr"]
+        advance(schedule)
         metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind)
         history.append(metrics)
         if observer is not None:
