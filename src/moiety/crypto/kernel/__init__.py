@@ -1,7 +1,9 @@
 """The C++ loops: transforms, modular products, sampling maps, the ring's matrix product.
 
 NumPy arrays at the boundary, the GIL released inside, threads as an argument, results independent of
-their number. No branch or index depends on a secret. Imported by `crypto` and, for `matmul`, by protocols.
+their number. No branch or index depends on a secret. Loops that have a path for special instructions take
+it where the processor has them; every path gives the same integers. Imported by `crypto` and, for
+`matmul`, by protocols.
 """
 
 import numpy as np
