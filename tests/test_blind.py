@@ -487,3 +487,24 @@ def test_request_names_batch_purpose_and_updates() -> None:
     request = next(iter(pair[0].request(SECOND, training=True)))
     assert (request.kind, request.step) == (Kind.REQUEST, 2)
     assert decode_request(request.payload) == Request(handle=SECOND, training=True, updates=1)
+
+
+def test_weights_cross_once_between_updates() -> None:
+    """Enc(W_label) serves every batch until W moves, and no longer."""
+    seen: list[Kind] = []
+    pair = Pair(
+        CONTRACT,
+        table_of(CONTRACT),
+        randomness=RecordedRandomness(b"once"),
+        observe=lambda block: seen.append(block.kind),
+    )
+    (held_out,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
+    first, second = training_handles(CONTRACT)[:2]
+    z_NK = pair.forward(held_out, training=False)
+    assert np.array_equal(pair.forward(held_out, training=False), z_NK)
+    pair.forward(first, training=True)
+    assert seen.count(Kind.WEIGHTS) == 1
+    pair.update(gradient_of(first, 3))
+    assert not np.array_equal(pair.forward(held_out, training=False), z_NK)
+    pair.forward(second, training=True)
+    assert seen.count(Kind.WEIGHTS) == 2

@@ -67,6 +67,24 @@ def convolutional_bottom(in_columns: int) -> nn.Module:
     )
 
 
+def random_dense_bottom(in_columns: int) -> nn.Module:
+    """Return the dense bottom for use as it is: random features of about the scale of their input."""
+    return _scaled(dense_bottom(in_columns))
+
+
+def random_convolutional_bottom(in_columns: int) -> nn.Module:
+    """Return the convolutional bottom for use as it is: random features of about the scale of their input."""
+    return _scaled(convolutional_bottom(in_columns))
+
+
+def _scaled(network: nn.Module) -> nn.Module:
+    """Initialise so that layers keep the variance: torch's own start shrinks it, and dither does not."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return network
+
+
 def narrow_bottom(in_columns: int) -> nn.Module:
     """Return one layer, for tables: `in_columns` to 64 activations between -1 and 1."""
     return nn.Sequential(nn.Linear(in_columns, BOTTOM_FEATURES), nn.Tanh())

@@ -1,4 +1,4 @@
-"""The paper's claims as tables: accuracy beside the twin, time and bytes of a step, ratios to the baselines."""
+"""The paper's claims as tables: accuracy beside the twin, time and bytes of a step, ratios."""
 
 import statistics
 from collections.abc import Iterable

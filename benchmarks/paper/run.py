@@ -28,10 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper.run", description=__doc__)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--missing", action="store_true", help="keep trainings that have a result")
     options = parser.parse_args(arguments)
     console = Console(width=160)
     if "accuracy" in options.parts:  # on all cores; what follows is on one
-        for outcome in outcomes(console, data=options.data):
+        known = [(each["training"], each["seed"]) for each in _read().get("accuracy", [])]
+        for outcome in outcomes(console, data=options.data, known=known if options.missing else []):
             _add("accuracy", asdict(outcome), key=("training", "seed"))
     if "timings" in options.parts:
         use_one_core()

@@ -27,7 +27,8 @@ def _of(data: str, network: str, **changes: int) -> list[Training]:
     """Trained in `acml` and `joint`, frozen in `blind`."""
     usual = {"epochs": 5, "batch": 256} | changes
     trained = [Training(data=data, network=network, protocol=each, **usual) for each in ("acml", "joint")]
-    return [*trained, Training(data=data, network=network, protocol="blind", frozen=True, **usual)]
+    name = network if data == "credit" else f"random_{network}"
+    return [*trained, Training(data=data, network=name, protocol="blind", frozen=True, **usual)]
 
 
 VARIANTS: Final = (
@@ -80,12 +81,16 @@ class SeededRandomness:
         return derive(self._root, b"benchmark", self._count.to_bytes(8, "little"))
 
 
-def outcomes(console: Console, *, data: list[str], seeds: int = SEEDS) -> Iterator[Outcome]:
-    """Train every variant on the named data sets."""
+def outcomes(
+    console: Console, *, data: list[str], known: list[tuple[dict[str, object], int]]
+) -> Iterator[Outcome]:
+    """Train every variant on the named data sets, but for those of which a result is known."""
     for training in VARIANTS:
         if training.data not in data:
             continue
-        for seed in range(seeds):
+        for seed in range(SEEDS):
+            if (asdict(training), seed) in known:
+                continue
             outcome = train(training, seed)
             console.print(
                 f"{training.data}, {training.network or 'no bottom'}, {training.protocol}, seed {seed}: "

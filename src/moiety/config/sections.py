@@ -20,6 +20,7 @@ from pydantic import (
 from moiety.config.problems import refusal
 from moiety.config.values import (
     Address,
+    AllOrSome,
     ClassWeights,
     Column,
     Columns,
@@ -140,7 +141,7 @@ class FeatureTable(Section):
 
     source: TableFile
     id: Columns = ()
-    features: Literal["all"] | Annotated[Columns, Field(min_length=1)] = "all"
+    features: AllOrSome = "all"
 
 
 class Task(Section):
@@ -153,7 +154,7 @@ class Task(Section):
     """
 
     kind: Literal["binary", "multiclass", "regression"] = "binary"
-    class_weights: Literal["balanced"] | ClassWeights | None = None
+    class_weights: ClassWeights | None = None
 
     @model_validator(mode="after")
     def _classes_to_weigh(self) -> Self:

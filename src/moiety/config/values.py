@@ -4,7 +4,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from moiety.config.problems import refusal
 
@@ -57,6 +66,20 @@ def _without_own_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _either(hint: str) -> WrapValidator:
+    """Say once what a value of several kinds may be, instead of what each kind has against it."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            told = (each["ctx"] for each in error.errors() if each["type"] == "refused")
+            context = next(told, {"problem": "cannot be used", "hint": hint})
+            raise refusal(context["problem"], hint=context["hint"]) from error
+
+    return WrapValidator(check)
+
+
 PrepareRule = Literal["standard", "log", "quantile", "one-hot", "none"]
 """How a column becomes inputs of the interactive layer."""
 
@@ -74,7 +97,19 @@ Fraction = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Factory = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z")]
 """A Python function by its name: module:function."""
-ClassWeights = Annotated[
+_Weights = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2, max_length=4096)
 ]
-Option = bool | int | float | str | Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]
+_Numbers = Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]
+ClassWeights = Annotated[
+    Literal["balanced"] | _Weights,
+    _either('write "balanced", or a list with one number above 0 for each class'),
+]
+Option = Annotated[
+    bool | int | float | str | _Numbers,
+    _either("write a number, a text in quotes, true, false, or a list of numbers"),
+]
+AllOrSome = Annotated[
+    Literal["all"] | Annotated[Columns, Field(min_length=1)],
+    _either('write "all", or a list of column names in quotes'),
+]

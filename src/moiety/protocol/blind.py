@@ -2,7 +2,7 @@
 
 One step for a batch x of N rows, with W = W_data + W_label:
 
-    label owner -> data owner   REQUEST, WEIGHTS         Enc(W_label)
+    label owner -> data owner   REQUEST, WEIGHTS         Enc(W_label), if it moved since it was last sent
     data owner -> label owner   MASKED_Z, SHARE_OF_Z     masked x W_label; mask share + x W_data + rho
         the label owner adds up and has z, dithered by rho
     label owner -> data owner   GRADIENTS                Enc(dz')
@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.contract import Contract
 from moiety.crypto.sampling import Seed, expand_words
 from moiety.messages import Block, Kind
 from moiety.products import Product
@@ -39,6 +40,18 @@ from moiety.protocol.product import (
 from moiety.protocol.state import State, initial_weights
 from moiety.ring import RingArray
 
+WeightsKey = tuple[int, tuple[int, ...]]
+"""Which Enc(W_label) the data owner holds: after how many updates, in blocks of which sizes."""
+
+
+def weights_key(contract: Contract, rows: int, *, updates: int) -> WeightsKey:
+    """Name the encryption of W_label that a batch of `rows` needs; both parties know when it is there.
+
+    Equal block sizes mean an equal layout: rows of W_label per ciphertext are powers of two, and two of them
+    give equally many ciphertexts only where one holds everything.
+    """
+    return updates, tuple(contract.plan(Product.FORWARD, rows).request_sizes)
+
 
 class BlindDataOwner(DataOwner):
     """The evaluator: multiplies ciphertexts by its features, and never decrypts anything."""
@@ -52,17 +65,24 @@ class BlindDataOwner(DataOwner):
         self._state = State.IDLE
         return matrix_blocks(Kind.INITIAL_SHARE, weights_DK - self._share, step=0)
 
+    _weights: list[bytes]
+    _weights_are: WeightsKey | None = None
+
     def _forward_due(self, rows: int) -> list[Collector]:
-        plan = self._contract.plan(Product.FORWARD, rows)
-        return [Collector(Kind.WEIGHTS, step=self._step, sizes=plan.request_sizes)]
+        key = weights_key(self._contract, rows, updates=self._updates)
+        if key == self._weights_are:
+            return []
+        self._weights_are = key
+        return [Collector(Kind.WEIGHTS, step=self._step, sizes=key[1])]
 
     def _forward(self, messages: Messages) -> Iterator[Block]:
+        self._weights = messages[0] if messages else self._weights
         shares: list[RingArray] = []
         yield from masked_blocks(
             Kind.MASKED_Z,
             self._evaluator,
             self._activation_ND,
-            messages[0],
+            self._weights,
             plan=self._contract.plan(Product.FORWARD, len(self._rows)),
             step=self._step,
             randomness=self._randomness,
@@ -107,10 +127,16 @@ class BlindLabelOwner(LabelOwner):
             self._share_of_z_due(rows),
         ]
 
-    def _ask(self, rows: int) -> Iterator[Block]:
+    _weights_are: WeightsKey | None = None
+
+    def _ask(self, rows: int) -> Iterable[Block]:
+        key = weights_key(self._contract, rows, updates=self._updates)
+        if key == self._weights_are:
+            return ()
+        self._weights_are = key
         plan = self._contract.plan(Product.FORWARD, rows)
         payloads = self._keys.encrypt(self._share, plan=plan, randomness=self._randomness)
-        yield from blocks_of(Kind.WEIGHTS, payloads, step=self._step, count=len(plan.request_sizes))
+        return blocks_of(Kind.WEIGHTS, payloads, step=self._step, count=len(key[1]))
 
     def _forward(self, messages: Messages, rows: int) -> Iterable[Block]:
         share_NK = self._keys.decrypt(messages[0], plan=self._contract.plan(Product.FORWARD, rows))

@@ -160,6 +160,8 @@ class DataOwner(Secret, ABC):
         self._due = self._forward_due(len(rows))
         self._state = State.FORWARD
         yield from self._begin(request)
+        if not self._due:
+            yield from self._complete([])
 
     def _check(self, request: Request) -> None:
         handle = request.handle
