@@ -177,7 +177,9 @@ def replace_payload(payload: bytes) -> Change:
     return change
 
 
-@pytest.mark.parametrize("kind", [*OPENING, *ACTIVATIONS, Kind.DATA_WEIGHTS, Kind.MASKED_Z, Kind.MASKED_UPDATE])
+@pytest.mark.parametrize(
+    "kind", [*OPENING, *ACTIVATIONS, Kind.DATA_WEIGHTS, Kind.MASKED_Z, Kind.MASKED_UPDATE]
+)
 def test_no_paillier_ciphertext_is_refused(kind: Kind) -> None:
     contract = contract_for("acml", scheme=TESTING_ONLY)
     check_refused(contract, kind, replace_payload(b"\xff"), MalformedMessageError)

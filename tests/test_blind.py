@@ -498,13 +498,17 @@ def test_weights_cross_once_between_updates() -> None:
         randomness=RecordedRandomness(b"once"),
         observe=lambda block: seen.append(block.kind),
     )
-    (held_out,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
     first, second = training_handles(CONTRACT)[:2]
-    z_NK = pair.forward(held_out, training=False)
-    assert np.array_equal(pair.forward(held_out, training=False), z_NK)
+    z_NK = pair.forward(first, training=False)
+    assert np.array_equal(pair.forward(first, training=False), z_NK)
     pair.forward(first, training=True)
     assert seen.count(Kind.WEIGHTS) == 1
     pair.update(gradient_of(first, 3))
-    assert not np.array_equal(pair.forward(held_out, training=False), z_NK)
+    assert not np.array_equal(pair.forward(first, training=False), z_NK)
     pair.forward(second, training=True)
     assert seen.count(Kind.WEIGHTS) == 2
+    (smaller,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
+    pair.update(gradient_of(second, 3))
+    pair.forward(smaller, training=False)
+    pair.forward(first, training=False)  # in another layout
+    assert seen.count(Kind.WEIGHTS) == 4

@@ -378,9 +378,7 @@ def test_output_that_is_not_finite_is_refused(settings: Read) -> None:
         activations.batch(ALL, training=True)
 
 
-@pytest.mark.parametrize(
-    ("factory", "says"), [("absent", "cannot be imported"), ("nothing", "returned int")]
-)
+@pytest.mark.parametrize(("factory", "says"), [("absent", "cannot be imported"), ("nothing", "returned int")])
 def test_factory_that_cannot_be_used_is_refused(settings: Read, factory: str, says: str) -> None:
     with pytest.raises(ConfigError, match=rf"model\.bottom = .*{says}") as caught:
         check_bottom(settings(factory), VALUES)

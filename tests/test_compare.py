@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from moiety import checkpoint
-from moiety.compare import compare, join, train_twin
+from moiety.bottom import TrainedActivations
+from moiety.compare import ClearLayer, compare, join, train_twin
 from moiety.local import simulate
+from moiety.protocol.state import Features
 from tests.parties import Files, configure, make_parties
 from tests.randomness import RecordedRandomness
 
@@ -39,3 +41,82 @@ def test_join_gives_the_twin_the_weights_and_batches_of_the_run(tmp_path: Path) 
     assert arrays["share"].shape == (8, 4)
     # The same training in the clear, twice: nothing in it is left to chance.
     assert train_twin(joined) == train_twin(joined)
+
+
+EXAMPLE = {"bottom": "moiety.examples:bottom"}
+
+
+def configured(folder: Path, protocol: str, model: dict[str, object]) -> Files:
+    files = make_parties(folder)
+    chosen = {"name": protocol} | ({} if protocol == "blind" else {"reveals": "gradients"})
+    configure(files.label_owner, {"protocol": chosen, "train.epochs": 1})
+    configure(files.data_owner, {"protocol": chosen, "model": model})
+    return files
+
+
+def run_without_a_step(files: Files) -> None:
+    """Train at a rate too small to move a weight in fixed point."""
+    configure(files.label_owner, {"train.update": "sgd", "train.learning_rate": 1e-30})
+    simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"compare"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model"),
+    [
+        ("blind", {}),
+        ("blind", {**EXAMPLE, "frozen": True}),
+        ("joint", EXAMPLE),
+        ("acml", {}),
+        ("acml", EXAMPLE),
+    ],
+)
+def test_twin_begins_with_the_weights_of_the_run(
+    tmp_path: Path, protocol: str, model: dict[str, object]
+) -> None:
+    files = configured(tmp_path, protocol, model)
+    run_without_a_step(files)
+    shares = [checkpoint.load_model(tmp_path / name / "small")[0]["share"] for name in ("bank", "telco")]
+    weights_DK = join(files.label_owner, files.data_owner).weights(len(shares[0]))
+    # Stochastic rounding moves an entry of dz' by one unit with probability 2^-70 or so: never here.
+    assert np.array_equal(weights_DK, shares[0] + shares[1])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "kind"),
+    [
+        ("joint", EXAMPLE, TrainedActivations),
+        ("acml", EXAMPLE, TrainedActivations),
+        ("acml", {**EXAMPLE, "frozen": True}, Features),
+        ("blind", {**EXAMPLE, "frozen": True}, Features),
+        ("acml", {}, Features),
+    ],
+)
+def test_twin_has_the_activations_of_the_run(
+    tmp_path: Path, protocol: str, model: dict[str, object], kind: type
+) -> None:
+    files = configured(tmp_path, protocol, model)
+    simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"compare"))
+    joined = join(files.label_owner, files.data_owner)
+    activations = joined.activations()
+    assert isinstance(activations, kind)
+    activation_ND, _ = activations.batch(np.arange(5), training=False)
+    assert activation_ND.shape == (5, 16 if model else 8)
+    assert joined.schedule.whole_batches is (protocol == "acml" and kind is Features)
+    saved, _ = checkpoint.load_model(tmp_path / "telco" / "small")
+    if model.get("frozen"):
+        arrays = joined.bottom().arrays()
+        assert all(np.array_equal(arrays[name], saved[name]) for name in arrays)
+
+
+def test_ordinary_network_trains_its_bottom_model_too(tmp_path: Path) -> None:
+    files = configured(tmp_path, "joint", EXAMPLE)
+    configure(files.label_owner, {"train.epochs": 4})
+    simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"compare"))
+    joined = join(files.label_owner, files.data_owner)
+    layer = ClearLayer(joined)
+    names = [name for name, _ in layer.named_parameters()]
+    assert names == ["linear.0.0.weight", "linear.0.0.bias", "linear.1.weight", "linear.1.bias"]
+    frozen = configured(tmp_path / "frozen", "blind", {**EXAMPLE, "frozen": True})
+    simulate(frozen.label_owner, frozen.data_owner, randomness=RecordedRandomness(b"compare"))
+    layer = ClearLayer(join(frozen.label_owner, frozen.data_owner))
+    assert [name for name, _ in layer.named_parameters()] == ["linear.1.weight", "linear.1.bias"]

@@ -240,3 +240,145 @@ def test_other_roles_run_file_is_refused_with_the_right_command(tmp_path: Path) 
     with pytest.raises(ConfigError, match="role is label-owner") as caught:
         load_data_owner_run(path)
     assert "moiety train" in caught.value.hint
+
+
+LABEL_JOINT = edited(LABEL_OWNER, 'name = "blind"', 'name = "joint"\nreveals = "gradients"')
+DATA_JOINT = (
+    DATA_OWNER + '[protocol]\nname = "joint"\nreveals = "gradients"\n[model]\nbottom = "nets:bottom"\n'
+)
+
+
+def test_label_owner_says_how_it_trains(tmp_path: Path) -> None:
+    text = edited(LABEL_JOINT, "[task]", "[task]\nclass_weights = [1, 2.5]")
+    text += (
+        'optimizer = "nets:make"\nschedule = "OneCycleLR"\n'
+        '[train.optimizer_options]\nmomentum = 0.5\nnesterov = true\nbetas = [0.5, 0.75]\nfoo = "bar"\n'
+        "[train.schedule_options]\ntotal_steps = 4\n"
+    )
+    run = load_label_owner_run(write(tmp_path, text))
+    assert (run.protocol.name, run.protocol.reveals) == ("joint", "gradients")
+    assert run.task.class_weights == (1.0, 2.5)
+    assert (run.train.optimizer, run.train.schedule) == ("nets:make", "OneCycleLR")
+    assert run.train.optimizer_options == {
+        "momentum": 0.5,
+        "nesterov": True,
+        "betas": (0.5, 0.75),
+        "foo": "bar",
+    }
+    assert run.train.schedule_options == {"total_steps": 4}
+
+
+def test_class_weights_may_be_balanced(tmp_path: Path) -> None:
+    text = edited(LABEL_OWNER, "[task]", '[task]\nclass_weights = "balanced"')
+    assert load_label_owner_run(write(tmp_path, text)).task.class_weights == "balanced"
+    assert load_label_owner_run(write(tmp_path, LABEL_OWNER)).task.class_weights is None
+
+
+def test_data_owner_names_its_bottom_model(tmp_path: Path) -> None:
+    run = load_data_owner_run(write(tmp_path, DATA_JOINT + "[train]\nlearning_rate = 0.5\n"))
+    assert (run.model.bottom, run.model.frozen, run.trains_bottom) == ("nets:bottom", False, True)
+    assert (run.train.learning_rate, run.train.optimizer, run.train.schedule) == (0.5, "adam", None)
+    frozen = edited(DATA_JOINT, 'name = "joint"\nreveals = "gradients"', 'name = "blind"') + "frozen = true\n"
+    run = load_data_owner_run(write(tmp_path, frozen))
+    assert (run.model.frozen, run.trains_bottom) == (True, False)
+
+
+@pytest.mark.parametrize("scheme", ["rlwe", "paillier", "paillier-legacy"])
+@pytest.mark.parametrize("name", ["joint", "acml"])
+def test_protocols_and_schemes_there_are(tmp_path: Path, name: str, scheme: str) -> None:
+    text = edited(LABEL_JOINT, 'name = "joint"', f'name = "{name}"\nscheme = "{scheme}"')
+    run = load_label_owner_run(write(tmp_path, text))
+    assert (run.protocol.name, run.protocol.scheme) == (name, scheme)
+
+
+def test_acml_needs_no_bottom_model(tmp_path: Path) -> None:
+    text = DATA_OWNER + '[protocol]\nname = "acml"\nreveals = "gradients"\n'
+    assert not load_data_owner_run(write(tmp_path, text)).trains_bottom
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ('"blind"', '"acml"', "protocol names acml, which", 'reveals = "gradients"'),
+        ('"blind"', '"joint"\nreveals = "labels"', "protocol.reveals", "gradients"),
+        ("[task]", "[task]\nclass_weights = [1]", "task.class_weights cannot be used", "for each class"),
+        ("[task]", "[task]\nclass_weights = [1, 0]", "task.class_weights cannot be used", "above 0"),
+        ("[task]", '[task]\nclass_weights = "even"', "task.class_weights cannot be used", '"balanced"'),
+        (
+            'kind = "binary"',
+            'kind = "regression"\nclass_weights = "balanced"',
+            "task has class_weights, and a regression has no classes",
+            "leave them out",
+        ),
+        ("batch = 1024", 'schedule = "a b"', "train.schedule", ""),
+        ("batch = 1024", 'optimizer = "a:b:c"', "train.optimizer", ""),
+        ("batch = 1024", "optimizer_options = 3", "train.optimizer_options is 3", "a table"),
+        ("batch = 1024", "optimizer_options = { a = {} }", "train.optimizer_options.a cannot", "a list of"),
+        ("batch = 1024", 'schedule_options = { a = ["x"] }', "train.schedule_options.a cannot", "a list of"),
+        ("batch = 1024", "frozen = true", "train.frozen", "known keys"),
+    ],
+)
+def test_unusable_key_of_training_is_named_with_a_hint(
+    tmp_path: Path, old: str, new: str, key: str, hint: str
+) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, old, new))
+    assert f"run.toml: {key}" in error.message
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says", "hint"),
+    [
+        (
+            '[model]\nbottom = "nets:bottom"\n',
+            "",
+            'has protocol "joint" and no bottom model',
+            "reveals nothing",
+        ),
+        (
+            'bottom = "nets:bottom"',
+            'bottom = "nets:bottom"\nfrozen = true',
+            "no bottom model to train",
+            "blind",
+        ),
+        ('name = "joint"\nreveals = "gradients"', "", 'protocol "blind" trains none', "frozen = true"),
+        ('bottom = "nets:bottom"', "frozen = true", "model has frozen and no bottom", "leave frozen out"),
+        ('bottom = "nets:bottom"', 'bottom = "nets"', "model.bottom", ":"),
+        ('bottom = "nets:bottom"', 'bottom = "nets:bottom"\nunits = 3', "model.units", "known keys"),
+        (
+            'bottom = "nets:bottom"\n',
+            'bottom = "nets:bottom"\n[train]\nepochs = 3\n',
+            "train.epochs",
+            "known",
+        ),
+        ('reveals = "gradients"\n', "", "protocol names joint, which shows", "on both sides"),
+    ],
+)
+def test_unusable_bottom_model_is_named_with_a_hint(
+    tmp_path: Path, old: str, new: str, says: str, hint: str
+) -> None:
+    error = refused(tmp_path, edited(DATA_JOINT, old, new))
+    assert says in error.message
+    assert hint in error.hint
+
+
+def test_training_without_a_bottom_model_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, DATA_OWNER + "[train]\nlearning_rate = 0.5\n")
+    assert "has [train] and no bottom model to train" in error.message
+    assert error.hint == "leave [train] out"
+
+
+@pytest.mark.parametrize(
+    ("features", "says", "hint"),
+    [
+        ("[]", "table.features cannot be used", 'write "all", or a list'),
+        ('"most"', "table.features cannot be used", 'write "all", or a list'),
+        ('["a", "a"]', "table.features names a column twice", "once"),
+    ],
+)
+def test_unusable_list_of_features_is_named_with_a_hint(
+    tmp_path: Path, features: str, says: str, hint: str
+) -> None:
+    error = refused(tmp_path, edited(DATA_OWNER, 'features = "all"', f"features = {features}"))
+    assert says in error.message
+    assert hint in error.hint

@@ -148,7 +148,9 @@ TRAINED = {"protocol": "joint", "reveals": "gradients"}
 
 
 def joint_contract() -> Contract:
-    return Contract(label_owner=label_terms(**TRAINED), data_owner=data_terms(**TRAINED, activations="trained"))
+    return Contract(
+        label_owner=label_terms(**TRAINED), data_owner=data_terms(**TRAINED, activations="trained")
+    )
 
 
 def acml_contract() -> Contract:
@@ -194,9 +196,7 @@ def test_public_key_that_is_none() -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("kind", Kind.REQUEST), ("step", 1), ("index", 1), ("count", 2)]
-)
+@pytest.mark.parametrize(("name", "value"), [("kind", Kind.REQUEST), ("step", 1), ("index", 1), ("count", 2)])
 def test_public_key_out_of_place(name: str, value: int) -> None:
     contract = joint_contract()
     block = public_key(make_keys(contract, Role.DATA_OWNER, randomness=RecordedRandomness(b"keys")))
@@ -232,9 +232,7 @@ def test_reveals_on_one_side_only_is_named() -> None:
 
 
 def test_handshake_over_two_keys_agrees_on_both_parameters() -> None:
-    data = data_terms(
-        **TRAINED, activations="trained", parameters="rlwe-8192-141+rlwe-8192-160"
-    )
+    data = data_terms(**TRAINED, activations="trained", parameters="rlwe-8192-141+rlwe-8192-160")
     assert handshake(label_terms(**TRAINED), data).trains_bottom
     error, _ = errors_of(label_terms(**TRAINED), data_terms(**TRAINED, activations="trained"))
     assert isinstance(error, ContractMismatchError)

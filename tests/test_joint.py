@@ -164,7 +164,9 @@ def test_three_hundred_steps_equal_plain_integers_exactly() -> None:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("protocol", "activations"), [("joint", "trained"), ("acml", "trained"), ("acml", "fixed")])
+@pytest.mark.parametrize(
+    ("protocol", "activations"), [("joint", "trained"), ("acml", "trained"), ("acml", "fixed")]
+)
 def test_ten_thousand_steps_equal_plain_integers_exactly(protocol: str, activations: str) -> None:
     contract = contract_for(protocol, activations=activations, scheme=None, epochs=5000)
     steps = follow_exactly(RecordedPair(contract), training_handles(contract))
@@ -293,7 +295,11 @@ CHANGES: list[tuple[str, Change, type[MoietyError]]] = [
     ("cut", lambda block: replace(block, payload=block.payload[:-1]), MalformedMessageError),
     ("longer", lambda block: replace(block, payload=block.payload + b"\0"), MalformedMessageError),
     ("empty", lambda block: replace(block, payload=b""), MalformedMessageError),
-    ("no ciphertext", lambda block: replace(block, payload=b"\xff" * len(block.payload)), MalformedMessageError),
+    (
+        "no ciphertext",
+        lambda block: replace(block, payload=b"\xff" * len(block.payload)),
+        MalformedMessageError,
+    ),
 ]
 SHARES = {Kind.SHARE_OF_Z, Kind.SHARE_OF_INPUT_GRADIENT}
 """Ring integers: any bytes of the right size are some."""

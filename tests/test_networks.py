@@ -171,11 +171,13 @@ def test_optimizer_takes_its_options() -> None:
     group = optimizer.param_groups[0]
     assert {name: group[name] for name in options} == options
     betas = make_optimizer(training(optimizer_options={"betas": [0.5, 0.75]}), parameters())
-    assert betas.param_groups[0]["betas"] == [0.5, 0.75]
+    assert tuple(betas.param_groups[0]["betas"]) == (0.5, 0.75)
 
 
 def test_optimizer_of_a_factory_takes_rate_and_options(my_models: str) -> None:
-    settings = training(optimizer=f"{my_models}:plain", learning_rate=0.5, optimizer_options={"momentum": 0.25})
+    settings = training(
+        optimizer=f"{my_models}:plain", learning_rate=0.5, optimizer_options={"momentum": 0.25}
+    )
     optimizer = make_optimizer(settings, parameters())
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.5, 0.25)
     assert optimizer.param_groups[0]["dampening"] == 0.125  # the factory's own
@@ -228,7 +230,9 @@ def test_check_of_a_training_uses_the_parameters_it_is_given() -> None:
 
 
 def test_schedule_follows_its_options() -> None:
-    settings = training(learning_rate=0.5, schedule="MultiStepLR", schedule_options={"milestones": [1, 3], "gamma": 0.5})
+    settings = training(
+        learning_rate=0.5, schedule="MultiStepLR", schedule_options={"milestones": [1, 3], "gamma": 0.5}
+    )
     optimizer = make_optimizer(settings, parameters())
     schedule, rates = make_schedule(settings, optimizer), []
     for _ in range(4):

@@ -1,5 +1,7 @@
 """Packing: the plan's invariants, and the layouts against the loops of the oracle."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,8 @@ from hypothesis import strategies as st
 from moiety.crypto import packing
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import LISTED, TESTING_ONLY, ParameterSet, spare_bits
-from moiety.crypto.scheme import BLOCK_BYTES, ProductShape
-from moiety.errors import ParameterError
+from moiety.crypto.scheme import BLOCK_BYTES, ProductNeed, ProductShape
+from moiety.errors import InsecureParameterError, ParameterError
 from tests import oracle
 from tests.randomness import words_of
 
@@ -169,3 +171,65 @@ def test_plan_with_more_requests_than_the_kernel_adds_up() -> None:
     shape = ProductShape(rows=8, contraction=2**18, kept=4096, multiplier_bits=15)
     with pytest.raises(ParameterError):
         packing.plan(LISTED[2], shape)
+
+
+def _cost(parameters: ParameterSet, needs: list[ProductNeed]) -> float:
+    """Count residues of the cheapest plans, by trying all of them."""
+    total = 0
+    for need in needs:
+        slots = 1 << (need.shape.kept - 1).bit_length()
+        levels = range((parameters.degree // slots).bit_length())
+        plans = [
+            PackingPlan(
+                parameters=parameters, shape=need.shape, slots=slots, contracted_per_ciphertext=2**level
+            )
+            for level in levels
+        ]
+        costs = [
+            10 * plan.requests + 23 * plan.responses for plan in plans if plan.spare_bits >= need.spare_bits
+        ]
+        if not costs:
+            return math.inf
+        total += min(costs)
+    return float(total * parameters.degree * len(parameters.primes))
+
+
+def _need(rows: int, contraction: int, kept: int, *, bits: int = 15, spare: int = 40) -> ProductNeed:
+    shape = ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=bits)
+    return ProductNeed(shape=shape, spare_bits=spare)
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        [_need(16, 5, 3)],
+        [_need(1024, 91, 32), _need(91, 1024, 32)],
+        [_need(1024, 32, 91, bits=21, spare=64)],
+        [_need(32, 91, 1024, bits=63), _need(32, 1024, 91, bits=30)],
+        [_need(256, 16, 4, spare=70), _need(16, 256, 4)],
+        [_need(3, 5, 2**14, bits=63)],
+    ],
+)
+def test_choose_takes_the_set_under_which_all_products_are_cheapest(needs: list[ProductNeed]) -> None:
+    costs = {parameters.name: _cost(parameters, needs) for parameters in LISTED}
+    chosen = packing.choose(needs)
+    assert costs[chosen.name] == min(costs.values()) < math.inf
+
+
+def test_choose_weighs_all_products_and_not_the_first() -> None:
+    small, exact = _need(16, 5, 3), _need(1024, 32, 91, bits=63, spare=64)
+    alone = packing.choose([small])
+    assert packing.choose([small, exact]) == packing.choose([exact, small]) != alone
+
+
+@pytest.mark.parametrize("need", [_need(3, 5, 2**14 + 1), _need(1024, 91, 32, spare=400)])
+def test_choose_refuses_what_fits_no_set(need: ProductNeed) -> None:
+    with pytest.raises(ParameterError, match="no listed parameter set") as caught:
+        packing.choose([_need(16, 5, 3), need])
+    assert "smaller batches" in caught.value.hint
+
+
+def test_choose_refuses_a_set_without_security(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "LISTED", (TESTING_ONLY,))
+    with pytest.raises(InsecureParameterError):
+        packing.choose([_need(16, 5, 3)])

@@ -90,7 +90,12 @@ def test_products_of_a_session(
 
 
 def contract(
-    protocol: str, *, activations: str = "fixed", purpose: str = "train", scheme: str = "rlwe", **label: object
+    protocol: str,
+    *,
+    activations: str = "fixed",
+    purpose: str = "train",
+    scheme: str = "rlwe",
+    **label: object,
 ) -> Contract:
     both = {"protocol": protocol, "purpose": purpose, "scheme": scheme}
     both |= {"reveals": "nothing" if protocol == "blind" else "gradients"}
@@ -173,7 +178,12 @@ def test_blind_refuses_a_bottom_model_that_is_trained() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "activations", "reuses"),
-    [("acml", "fixed", True), ("acml", "trained", False), ("joint", "trained", False), ("blind", "fixed", False)],
+    [
+        ("acml", "fixed", True),
+        ("acml", "trained", False),
+        ("joint", "trained", False),
+        ("blind", "fixed", False),
+    ],
 )
 def test_only_fixed_activations_of_acml_are_reused(*, protocol: str, activations: str, reuses: bool) -> None:
     agreed = contract(protocol, activations=activations)

@@ -1,18 +1,28 @@
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from moiety import checkpoint
+from moiety import checkpoint, trainer
 from moiety.config import load_label_owner_run
+from moiety.data.target import Target
 from moiety.errors import CheckpointError, ConfigError, DataError, PeerAbortedError
-from moiety.label_owner import open_run
-from moiety.networks import make_optimizer
-from moiety.trainer import Result, build_top, evaluate, train
+from moiety.label_owner import Batch, open_run
+from moiety.networks import make_loss, make_optimizer
+from moiety.nn import InteractiveLinear
+from moiety.products import Product
+from moiety.schedule import RowHandle, Split
+from moiety.step_rule import PlainStep
+from moiety.trainer import Result, build_top, criterion_of, evaluate, fit, train
 from tests.parties import Files, configure, make_parties, meet, rewrite_table, wire, with_column
 from tests.randomness import RecordedRandomness
 
@@ -157,3 +167,144 @@ def test_session_error_counts_every_value_of_the_run(tmp_path: Path) -> None:
     assert result.spare_bits is not None
     assert result.spare_bits >= 40
     assert 0 < result.session_error <= values * 2.0**-result.spare_bits
+
+
+# --- class weights ---
+
+
+def target_of_classes(values: list[int], kind: str) -> Target:
+    return Target.fit(np.array(values), name="target", kind=kind, rows=np.arange(len(values)))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_balanced_class_weights_are_those_of_scikit_learn(tmp_path: Path, kind: str) -> None:
+    files = make_parties(tmp_path, kind=kind)
+    configure(files.label_owner, {"task.class_weights": "balanced"})
+    settings = load_label_owner_run(files.label_owner)
+    classes = [0, 0, 0, 1, 1, 0, 1, 0] if kind == "binary" else [0, 2, 1, 1, 2, 0, 0, 0]
+    target = target_of_classes(classes, kind)
+    encoded = torch.from_numpy(target.transform(np.array(classes)))
+    criterion = criterion_of(settings, target, encoded)
+    expected = compute_class_weight("balanced", classes=np.unique(classes), y=np.array(classes))
+    width = 1 if kind == "binary" else 3
+    outputs = torch.linspace(-1, 2, len(classes) * width).reshape(len(classes), width)
+    outputs = outputs.squeeze(1) if kind == "binary" else outputs
+    loss = make_loss(kind, expected.tolist())(outputs, encoded)
+    assert torch.allclose(criterion(outputs, encoded), loss)
+    assert not torch.allclose(loss, make_loss(kind, None)(outputs, encoded))
+
+
+def test_balanced_class_weights_survive_a_class_without_training_rows(tmp_path: Path) -> None:
+    files = make_parties(tmp_path, kind="multiclass")
+    configure(files.label_owner, {"task.class_weights": "balanced"})
+    target = target_of_classes([0, 1, 2], "multiclass")
+    criterion = criterion_of(load_label_owner_run(files.label_owner), target, torch.tensor([0, 1, 1]))
+    assert bool(torch.isfinite(criterion(torch.zeros(3, 3), torch.tensor([0, 1, 1]))))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_listed_class_weights_are_taken_as_they_are(tmp_path: Path, kind: str) -> None:
+    files = make_parties(tmp_path, kind=kind)
+    weights = [0.5, 2.0] if kind == "binary" else [0.5, 2.0, 1.0]
+    configure(files.label_owner, {"task.class_weights": weights})
+    settings = load_label_owner_run(files.label_owner)
+    target = target_of_classes([0, 1] if kind == "binary" else [0, 1, 2], kind)
+    encoded = torch.from_numpy(target.transform(np.array([0, 1])))
+    outputs = torch.tensor([0.5, 0.25]) if kind == "binary" else torch.tensor([[0.5, 0.25, 1.0]] * 2)
+    loss = criterion_of(settings, target, encoded)(outputs, encoded)
+    assert torch.equal(loss, make_loss(kind, weights)(outputs, encoded))
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("binary", [1.0] * 3), ("multiclass", [1.0] * 2)])
+def test_class_weights_of_another_number_are_refused(tmp_path: Path, kind: str, weights: list[float]) -> None:
+    files = make_parties(tmp_path, kind=kind)
+    configure(files.label_owner, {"task.class_weights": weights})
+    with pytest.raises(ConfigError, match=rf"has {len(weights)} values") as caught:
+        trained(files)
+    assert "one weight for each class" in caught.value.hint
+    assert not (tmp_path / "bank" / "small").exists()
+
+
+# --- the layer's rate ---
+
+
+class Rates:
+    """A link that keeps the size of each update: with the plain rule, the learning rate."""
+
+    def __init__(self) -> None:
+        self.given: list[float] = []
+
+    def start(self, handle: RowHandle, *, training: bool) -> None:
+        del training
+        self._rows = handle.rows
+
+    def result(self) -> NDArray[np.float64]:
+        return np.ones((self._rows, 4))
+
+    def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
+        ratio = scaled_NK[dz_NK != 0] / dz_NK[dz_NK != 0]
+        self.given.append(float(ratio.mean()))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "expected"),
+    [
+        (None, "", [0.5] * 4),
+        ("StepLR", "step_size = 1\ngamma = 0.5", [0.5, 0.25, 0.125, 0.0625]),
+        ("LinearLR", "start_factor = 0.25\ntotal_iters = 3", [0.125, 0.25, 0.375, 0.5]),
+    ],
+)
+def test_interactive_layer_follows_the_schedule_from_the_first_epoch(
+    tmp_path: Path, schedule: str | None, options: str, expected: list[float]
+) -> None:
+    files = make_parties(tmp_path)
+    configure(files.label_owner, {"train.epochs": 4, "train.learning_rate": 0.5, "train.schedule": schedule})
+    if schedule is not None:
+        with files.label_owner.open("a", encoding="utf-8") as file:
+            file.write(f"[train.schedule_options]\n{options}\n")
+    settings, link = load_label_owner_run(files.label_owner), Rates()
+    layer = InteractiveLinear(link, in_features=8, out_features=4, rule=PlainStep(0.5))
+    handle = RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=6)
+
+    def batches(split: str) -> Iterator[Batch]:
+        yield Batch(rows=handle, target=torch.tensor([0.0, 1.0] * 3)) if split == "train" else Batch(
+            rows=handle, target=torch.tensor([1.0, 0.0] * 3)
+        )
+
+    top = build_top(settings, outputs=1)
+    fit(batches, layer, top, settings=settings, criterion=make_loss("binary", None))
+    assert link.given == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("protocol", ["joint", "acml"])
+def test_session_error_counts_what_the_protocol_opens(tmp_path: Path, protocol: str) -> None:
+    files = make_parties(tmp_path)
+    chosen = {"name": protocol, "reveals": "gradients"}
+    configure(files.label_owner, {"protocol": chosen})
+    configure(files.data_owner, {"protocol": chosen, "model": {"bottom": "moiety.examples:bottom"}})
+    result = trained(files)
+    # 4 units, 16 activations: z of every pass, W of every step, da of every training row and W_0.
+    passes, trained_rows = 2 * (420 + 60) + 120, 2 * 420
+    values = 4 * passes + 4 * 16 * result.steps + 16 * trained_rows + 4 * 16
+    assert result.spare_bits is not None
+    assert result.spare_bits >= 40
+    assert 0 < result.session_error <= values * 2.0**-result.spare_bits
+    assert result.session_error > 4 * passes * 2.0**-200
+    assert (result.protocol, result.in_features, result.released_z_per_row) == (protocol, 16, 8)
+    assert len(result.parameters) == (2 if protocol == "joint" else 1)
+
+
+def test_products_opened_are_counted_one_by_one(tmp_path: Path) -> None:
+    files = make_parties(tmp_path)
+    chosen = {"name": "acml", "reveals": "gradients"}
+    configure(files.label_owner, {"protocol": chosen})
+    configure(files.data_owner, {"protocol": chosen, "model": {"bottom": "moiety.examples:bottom"}})
+    with open_run(files.label_owner, channel=wire(files), randomness=RecordedRandomness(b"run")) as run:
+        opened = {product: trainer._opened(run, product) for product in Product}
+        assert trainer._least_spare(run, Product.FORWARD) < math.inf
+    assert opened == {
+        Product.FORWARD: 4 * (2 * (420 + 60) + 120),
+        Product.UPDATE: 0,  # no step was made
+        Product.INPUT_GRADIENT: 16 * 2 * 420,
+        Product.INITIAL: 16 * 4,
+    }
