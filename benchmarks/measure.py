@@ -1,4 +1,4 @@
-"""Times calls on one core, and describes the machine; nothing here knows what is measured.
+"""Times calls on one core; nothing here knows what is measured.
 
 CPU time is `time.process_time`: what this process used, whatever else the machine did meanwhile. Caches
 and memory are still shared with other processes, so the least of many runs is given beside the median.
@@ -6,13 +6,10 @@ and memory are still shared with other processes, so the least of many runs is g
 
 import gc
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Final, TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
@@ -26,8 +23,8 @@ class Record:
     """One figure.
 
     Args:
-        name: what was measured.
-        shape: the matrices or the ring it was measured on.
+        name: the benchmark, and after a comma the part of it.
+        shape: the matrices, the ring or the training it was measured on.
         system: who did the work.
         value: the figure, in `unit`; a median where `runs` is above 1.
         least: the smallest of the runs.
@@ -62,19 +59,27 @@ class Times:
         return Times(cpu=tuple(t / count for t in self.cpu), wall=tuple(t / count for t in self.wall))
 
     def records(self, name: str, *, shape: str, system: str) -> list[Record]:
-        """Return the medians in milliseconds."""
+        """Return the medians in milliseconds: of CPU time, and of wall time as a part of its own."""
+        wall = f"{name} wall" if "," in name else f"{name}, wall"
         return [
-            Record(
-                name=f"{name}, {kind}",
-                shape=shape,
-                system=system,
-                value=statistics.median(times) * MILLISECONDS,
-                least=min(times) * MILLISECONDS,
-                unit="ms",
-                runs=len(times),
-            )
-            for kind, times in (("CPU", self.cpu), ("wall", self.wall))
+            self._record(name, self.cpu, shape=shape, system=system, unit="ms of CPU"),
+            self._record(wall, self.wall, shape=shape, system=system, unit="ms"),
         ]
+
+    def record(self, name: str, *, shape: str, system: str) -> Record:
+        """Return the median CPU time in milliseconds."""
+        return self._record(name, self.cpu, shape=shape, system=system, unit="ms of CPU")
+
+    def _record(self, name: str, times: tuple[float, ...], *, shape: str, system: str, unit: str) -> Record:
+        return Record(
+            name=name,
+            shape=shape,
+            system=system,
+            value=statistics.median(times) * MILLISECONDS,
+            least=min(times) * MILLISECONDS,
+            unit=unit,
+            runs=len(times),
+        )
 
 
 class Stages:
@@ -111,19 +116,3 @@ def use_one_core() -> None:
     threadpool_limits(limits=1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     gc.disable()
-
-
-def machine() -> dict[str, str]:
-    """Describe processor, cores and versions; no names, no paths."""
-    cpu_lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next(
-        (line.split(":")[1].strip() for line in cpu_lines if line.startswith("model name")), "unknown"
-    )
-    packages = ("moiety", "numpy", "torch", "cryptography", "tenseal")
-    return {
-        "processor": f"{model} ({platform.machine()})",
-        "cores": str(os.cpu_count()),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }

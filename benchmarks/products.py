@@ -1,68 +1,51 @@
-"""The encrypted product of both parties on one core, beside the same product in the clear."""
+"""`product`: the encrypted product of both parties on one core, beside the same product in the clear."""
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.measure import Record, Stages, Times, measure
+from benchmarks.results import single
+from benchmarks.shapes import MULTIPLIER_BITS, STAGES, Bytes, Size, require_equal, words
 from moiety.crypto.kernel import matmul
-from moiety.crypto.packing import PackingPlan, choose
-from moiety.crypto.packing import plan as make_plan
+from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import DITHERED_SPARE_BITS
-from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
-from moiety.crypto.sampling import Seed, SystemRandomness, expand_words
+from moiety.crypto.sampling import SystemRandomness
 from moiety.crypto.scheme import ProductNeed, ProductShape
-from moiety.ring import RingArray
+from moiety.crypto.schemes import SchemeName, scheme_for
 
-MULTIPLIER_BITS: Final = 15  # activations: 16-bit signed
 CLEAR_RUNS: Final = 15
-STAGES: Final = ("encrypt", "respond", "decrypt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """One product (rows x contraction)(contraction x kept), and how often it is measured."""
-
-    rows: int
-    contraction: int
-    kept: int
-    runs: int
-
-    @property
-    def text(self) -> str:
-        """The shape as it is printed."""
-        return f"({self.rows} x {self.contraction})({self.contraction} x {self.kept})"
-
-
-SIZES: Final = (
-    Size(rows=1024, contraction=64, kept=64, runs=81),
-    Size(rows=8192, contraction=300, kept=32, runs=11),
-    Size(rows=256, contraction=784, kept=128, runs=15),
-)
+WARM_UP: Final = 2
 
 
 class Product:
-    """Both parties of one product in this process, each with one thread."""
+    """Both parties of one product in this process.
 
-    def __init__(self, size: Size) -> None:
+    Args:
+        size: the product.
+        scheme: the cryptosystem.
+        threads: of the kernel, for either party.
+    """
+
+    def __init__(self, size: Size, *, scheme: SchemeName = "rlwe", threads: int = 1) -> None:
         shape = ProductShape(
             rows=size.rows, contraction=size.contraction, kept=size.kept, multiplier_bits=MULTIPLIER_BITS
         )
-        parameters = choose([ProductNeed(shape=shape, spare_bits=DITHERED_SPARE_BITS)])
+        chosen = scheme_for(scheme, [ProductNeed(shape=shape, spare_bits=DITHERED_SPARE_BITS)])
         self.size = size
-        self.plan: PackingPlan = make_plan(parameters, shape)
+        self.name = "moiety" if scheme == "rlwe" else f"moiety, {chosen.name}"
+        self.plan = chosen.plan(shape, required_spare_bits=DITHERED_SPARE_BITS)
         self._randomness = SystemRandomness()
         seed = self._randomness.seed()
-        self._holder = RlweKeyHolder(parameters, public_seed=seed, randomness=self._randomness)
-        self._evaluator = RlweEvaluator(parameters, public_key=self._holder.public_key(), public_seed=seed)
-        self.plain_ND = _words(size.rows, size.contraction, b"plain").astype(np.int16)
-        self.matrix_DK = _words(size.contraction, size.kept, b"matrix")
+        self._holder = chosen.key_holder(public_seed=seed, randomness=self._randomness, threads=threads)
+        key = self._holder.public_key()
+        self._evaluator = chosen.evaluator(public_key=key, public_seed=seed, threads=threads)
+        self.plain_ND = words(size.rows, size.contraction, b"plain").astype(np.int16)
+        self.matrix_DK = words(size.contraction, size.kept, b"matrix")
 
-    def run(self, stages: Stages) -> tuple[int, int]:
+    def run(self, stages: Stages) -> Bytes:
         """Compute the product once, check the shares, and return the bytes of request and response."""
         holder, evaluator, plan, randomness = self._holder, self._evaluator, self.plan, self._randomness
         request = stages.time(
@@ -74,47 +57,72 @@ class Product:
         )
         blocks = [block for block, _ in response]
         own = stages.time("decrypt", lambda: holder.decrypt(blocks, plan=plan))
-        self._check(own + np.concatenate([share for _, share in response]))
-        return sum(map(len, request)), sum(map(len, blocks))
+        result_NK = own + np.concatenate([share for _, share in response])
+        require_equal(result_NK, matmul(self.plain_ND, self.matrix_DK), f"{self.name}, {self.size.text}")
+        return Bytes(request=sum(map(len, request)), response=sum(map(len, blocks)))
 
-    def _check(self, result_NK: RingArray) -> None:
-        """Refuse to give the speed of a wrong product."""
-        if not np.array_equal(result_NK, matmul(self.plain_ND, self.matrix_DK)):
-            raise AssertionError(f"{self.size.text}: the shares do not add up to the product")
+
+def total_of(stages: Stages, *, warm_up: int = WARM_UP) -> Times:
+    """Add the stages up, run by run."""
+    first, *others = (stages.times(name, warm_up=warm_up) for name in STAGES)
+    return sum(others, start=first)
 
 
 def product_records(size: Size) -> Iterator[Record]:
     """Measure one size: the stages, their sum, bytes, and the product in the clear."""
     product, stages = Product(size), Stages()
-    for _ in range(size.runs + 2):
-        sent, returned = product.run(stages)
-    parts = {name: stages.times(name, warm_up=2) for name in STAGES}
-    total = parts["encrypt"] + parts["respond"] + parts["decrypt"]
-    for name, times in {**parts, "total": total}.items():
-        yield from times.records(f"product {name}", shape=size.text, system="moiety")
-    yield _single("product request", size, sent / 1e6, "MB")
-    yield _single("product response", size, returned / 1e6, "MB")
+    for _ in range(size.runs + WARM_UP):
+        crossed = product.run(stages)
+    total = total_of(stages)
+    yield from total.records("product", shape=size.text, system=product.name)
+    for name in STAGES:
+        times = stages.times(name, warm_up=WARM_UP)
+        yield times.record(f"product, {name}", shape=size.text, system=product.name)
+    yield each_record(total, size, product.name)
+    yield from bytes_records(size, product.name, crossed)
     yield from _clear_records(product, total)
-    yield from _plan_records(product)
+    assert isinstance(product.plan, PackingPlan)
+    yield from _plan_records(product.plan, size)
+
+
+def each_record(total: Times, size: Size, system: str) -> Record:
+    """Return the time of one multiply-accumulate, both parties' work together, in nanoseconds."""
+    value, least = (
+        1e9 * each / size.multiplications for each in (statistics.median(total.cpu), min(total.cpu))
+    )
+    return Record(
+        name="product, each multiply-accumulate",
+        shape=size.text,
+        system=system,
+        value=value,
+        least=least,
+        unit="ns of CPU",
+        runs=len(total.cpu),
+    )
+
+
+def bytes_records(size: Size, system: str, crossed: Bytes) -> Iterator[Record]:
+    """Return what crosses in each direction."""
+    for direction, count in (("request", crossed.request), ("response", crossed.response)):
+        yield single(f"bytes, {direction}", shape=size.text, system=system, value=count / 1e6, unit="MB")
 
 
 def _clear_records(product: Product, total: Times) -> Iterator[Record]:
-    left = product.plain_ND.astype(np.float64)
-    right = product.matrix_DK.astype(np.float64)
+    left, right = product.plain_ND.astype(np.float64), product.matrix_DK.astype(np.float64)
     clear = {
-        "NumPy float64, in the clear": measure(lambda: left @ right, runs=CLEAR_RUNS, repeat=4),
-        "kernel matmul mod 2^64, in the clear": measure(
-            lambda: matmul(product.plain_ND, product.matrix_DK), runs=CLEAR_RUNS, repeat=2
+        "in the clear, NumPy float64": measure(lambda: left @ right, runs=CLEAR_RUNS, repeat=4),
+        "in the clear, kernel modulo 2^64": measure(
+            lambda: matmul(product.plain_ND, product.matrix_DK), runs=CLEAR_RUNS, repeat=4
         ),
     }
+    shape = product.size.text
     for system, times in clear.items():
-        yield from times.records("product total", shape=product.size.text, system=system)
+        yield times.record("product", shape=shape, system=system)
         ratio = statistics.median(total.cpu) / statistics.median(times.cpu)
-        yield _single(f"CPU time of moiety over {system}", product.size, ratio, "times")
+        yield single("product, ratio", shape=shape, system=f"moiety over {system}", value=ratio, unit="times")
 
 
-def _plan_records(product: Product) -> Iterator[Record]:
-    plan = product.plan
+def _plan_records(plan: PackingPlan, size: Size) -> Iterator[Record]:
     figures = {
         "ring degree N": (plan.parameters.degree, "coefficients"),
         "log2 q": (plan.parameters.modulus.bit_length(), "bits"),
@@ -124,13 +132,4 @@ def _plan_records(product: Product) -> Iterator[Record]:
         "response ciphertexts": (plan.responses, "ciphertexts"),
     }
     for name, (value, unit) in figures.items():
-        yield _single(name, product.size, value, unit)
-
-
-def _single(name: str, size: Size, value: float, unit: str) -> Record:
-    return Record(name=name, shape=size.text, system="moiety", value=value, least=value, unit=unit, runs=1)
-
-
-def _words(rows: int, columns: int, purpose: bytes) -> NDArray[np.uint64]:
-    """Return uniform words that are the same in each run."""
-    return expand_words(Seed(bytes(32)), purpose, index=0, count=rows * columns).reshape(rows, columns)
+        yield single(f"product, {name}", shape=size.text, system="moiety", value=value, unit=unit)

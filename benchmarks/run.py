@@ -1,78 +1,145 @@
 """Measure on this machine, print a table, and write benchmarks/results.json.
 
-Without arguments: products and primitives on one core. With `--demo`: the demonstration's ten epochs in two
-processes, on all cores, added to the figures that the file has.
+Without names: the short suite (`product`, `ntt`, `epoch-fate`, `demo`; `bytes` and `memory` come with them).
+`--full`: more runs, and also `paths`, `loops`, `peers`, `growth` and `slow-line`. Other figures are kept.
 """
 
 import argparse
-import json
-import os
-import socket
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.measure import Record, use_one_core
+from benchmarks.results import combine, load_record, machine_records, read, show, write
+from benchmarks.shapes import SIZES
 
-from benchmarks.demonstration import demonstration_records
-from benchmarks.measure import Record, machine, use_one_core
-from benchmarks.primitives import primitive_records
-from benchmarks.products import SIZES, product_records
 
-RESULTS: Final = Path(__file__).with_name("results.json")
-EPOCHS: Final = 10
+class Suite(Protocol):
+    """Measures, with more runs where it is the full suite."""
+
+    def __call__(self, *, full: bool) -> Iterator[Record]:
+        """Yield the figures."""
+        ...
+
+
+def _product(*, full: bool) -> Iterator[Record]:
+    from benchmarks.products import product_records  # noqa: PLC0415 - each suite loads only its own
+
+    use_one_core()
+    for size in SIZES:
+        yield from product_records(replace(size, runs=size.runs if full else size.runs // 3))
+
+
+def _ntt(*, full: bool) -> Iterator[Record]:
+    from benchmarks.primitives import primitive_records  # noqa: PLC0415
+
+    use_one_core()
+    yield from primitive_records(runs=31 if full else 15)
+
+
+def _paths(*, full: bool) -> Iterator[Record]:
+    from benchmarks.paths import path_records  # noqa: PLC0415
+
+    use_one_core()
+    yield from path_records(runs=9 if full else 3)
+
+
+def _loops(*, full: bool) -> Iterator[Record]:
+    from benchmarks.loops import loop_records  # noqa: PLC0415
+
+    use_one_core()
+    yield from loop_records(runs=31 if full else 15)
+
+
+def _epoch(*, full: bool) -> Iterator[Record]:
+    from benchmarks.epoch_fate import Epoch, epoch_records  # noqa: PLC0415
+
+    yield from combine([list(epoch_records(Epoch())) for _ in range(3 if full else 1)])
+
+
+def _demo(*, full: bool) -> Iterator[Record]:
+    from benchmarks.demonstration import demonstration_records  # noqa: PLC0415
+
+    yield from combine([list(demonstration_records()) for _ in range(3 if full else 1)])
+
+
+def _peers(*, full: bool) -> Iterator[Record]:
+    from benchmarks.peers import peer_records  # noqa: PLC0415
+
+    use_one_core()
+    yield from peer_records(runs=5 if full else 2)
+
+
+def _growth(*, full: bool) -> Iterator[Record]:
+    from benchmarks.growth import core_records, growth_records  # noqa: PLC0415
+
+    yield from core_records(runs=5 if full else 2)
+    use_one_core()
+    yield from growth_records(runs=5 if full else 2)
+
+
+def _slow_line(*, full: bool) -> Iterator[Record]:
+    from benchmarks.slow_line import slow_line_records  # noqa: PLC0415
+
+    yield from combine([list(slow_line_records()) for _ in range(2 if full else 1)])
+
+
+SUITES: Final[dict[str, Suite]] = {
+    "product": _product,
+    "ntt": _ntt,
+    "paths": _paths,
+    "loops": _loops,
+    "epoch-fate": _epoch,
+    "demo": _demo,
+    "peers": _peers,
+    "growth": _growth,
+    "slow-line": _slow_line,
+}
+SHORT: Final = ("product", "ntt", "epoch-fate", "demo")
+COME_WITH: Final = {"bytes": ("product", "epoch-fate"), "memory": ("epoch-fate",)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--demo", action="store_true", help="measure the demonstration instead")
-    demo = parser.parse_args(arguments).demo
-    load = os.getloadavg()[0]
-    measured = list(_demonstration() if demo else _one_core())
-    measured += [_load("at the start", load), _load("at the end", os.getloadavg()[0])]
-    _print(measured)
-    _write(measured, demo=demo)
+    parser.add_argument("names", nargs="*", choices=[[], *SUITES, *COME_WITH], help="what to measure")
+    parser.add_argument("--full", action="store_true", help="more runs, and the peers")
+    parser.add_argument("--results", type=Path, help="another file than benchmarks/results.json")
+    given = parser.parse_args(arguments)
+    if given.results is not None:
+        _measure_one(given.names[0], full=given.full, path=given.results)
+        return
+    for suite in chosen(given.names, full=given.full):
+        _in_own_process(suite, full=given.full)
+    show(read())
 
 
-def _one_core() -> Iterator[Record]:
-    use_one_core()
-    for size in SIZES:
-        yield from product_records(size)
-    yield from primitive_records()
+def chosen(names: list[str], *, full: bool) -> list[str]:
+    """Return the suites that give the named benchmarks, each once, in the order they are run.
+
+    >>> chosen(["memory", "ntt"], full=False)
+    ['ntt', 'epoch-fate']
+    """
+    wanted = {suite for name in names for suite in COME_WITH.get(name, (name,))}
+    return [name for name in SUITES if name in wanted or (not names and (full or name in SHORT))]
 
 
-def _demonstration() -> Iterator[Record]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    return demonstration_records(epochs=EPOCHS, port=port)
+def _in_own_process(suite: str, *, full: bool) -> None:
+    """Measure in a process that starts anew: bound to one core or not, and with no memory of the others'."""
+    print(f"{suite} ...", flush=True)
+    from benchmarks.results import RESULTS  # noqa: PLC0415
+
+    command = [sys.executable, "-m", "benchmarks.run", suite, "--results", str(RESULTS)]
+    subprocess.run(command + ["--full"] * full, check=True)
 
 
-def _load(moment: str, value: float) -> Record:
-    """Say how busy the machine was: other processes share caches, memory and, with `--demo`, the cores."""
-    name = f"load average of one minute, {moment}"
-    return Record(name=name, shape="", system="machine", value=value, least=value, unit="processes", runs=1)
-
-
-def _print(records: list[Record]) -> None:
-    grid = Table("what", "shape", "system", "median", "least", "unit", "runs")
-    for each in records:
-        figures = (f"{each.value:.4g}", f"{each.least:.4g}", each.unit, str(each.runs))
-        grid.add_row(each.name, each.shape, each.system, *figures)
-    Console(width=None if sys.stdout.isatty() else 150).print(grid)
-
-
-def _write(measured: list[Record], *, demo: bool) -> None:
-    """Replace the figures of this kind and keep the other kind's."""
-    key = "demo" if demo else "one_core"
-    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    kept["machine"] = machine()
-    kept[key] = [asdict(each) for each in measured]
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+def _measure_one(suite: str, *, full: bool, path: Path) -> None:
+    start = load_record(suite, "at the start")
+    measured = [*SUITES[suite](full=full), start, load_record(suite, "at the end"), *machine_records()]
+    write(measured, path)
 
 
 if __name__ == "__main__":

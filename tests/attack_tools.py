@@ -10,7 +10,7 @@ import numpy as np
 from fpylll import CVP, LLL, IntegerMatrix
 from numpy.typing import NDArray
 
-from moiety.crypto import rlwe
+from moiety.crypto import packing, rlwe
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import ParameterSet, transform
 from moiety.crypto.rlwe import Polynomials, RlweEvaluator, RlweKeyHolder
@@ -137,13 +137,12 @@ class Transcript:
         return self.holder.decrypt(self.blocks[number], plan=self.plan)
 
     def response(self, number: int = 0) -> tuple[Polynomials, Polynomials]:
-        """c0' and c1' of a response, in coefficients: (responses, primes, degree) each."""
-        halves: list[list[Polynomials]] = [[], []]
+        """What a response says of c0', (1, primes, entries of the product), and c1', in coefficients."""
+        parts: list[list[Polynomials]] = [[], []]
         for block, numbers in zip(self.blocks[number], self.plan.response_ranges, strict=True):
-            packed = unpack(self.plan.parameters, block, 2 * len(numbers))
-            halves[0].append(packed[: len(numbers)])
-            halves[1].append(packed[len(numbers) :])
-        return np.concatenate(halves[0]), np.concatenate(halves[1])
+            for part, cut in zip(parts, rlwe._split_response(block, self.plan, numbers), strict=True):
+                part.append(self.tables.restore(cut))
+        return np.concatenate(parts[0], axis=-1), np.concatenate(parts[1])
 
     def uniform_part(self) -> Polynomials:
         """The request's first c1, transformed."""
@@ -155,22 +154,19 @@ class Transcript:
         phase = unpack(self.plan.parameters, packed, self.plan.requests)[:1].copy()
         self.tables.multiply_accumulate(phase, self.uniform_part(), self.holder._secret)
         self.tables.inverse(phase)
-        columns: Integers = self._columns(phase)[0]
-        return columns
+        joined = join_residues(phase, self.plan.parameters.primes)
+        return joined.reshape(self.plan.column_length, self.plan.slots)
 
     def response_phases(self) -> Integers:
-        """Decrypt a response without rounding: (responses, column length, slots) modulo q."""
-        c0, c1 = self.response()
+        """Decrypt a response without rounding, where c0' was sent: (rows, kept) modulo q."""
+        phase, c1 = self.response()
         self.tables.forward(c1)
-        phase = np.zeros_like(c1)
-        self.tables.multiply_accumulate(phase, c1, self.holder._secret)
-        self.tables.inverse(phase)
-        self.tables.add(phase, c0)
-        return self._columns(phase)
-
-    def _columns(self, residues: Polynomials) -> Integers:
-        joined = join_residues(residues, self.plan.parameters.primes)
-        return joined.reshape(len(residues), self.plan.column_length, self.plan.slots)
+        product = np.zeros_like(c1)
+        self.tables.multiply_accumulate(product, c1, self.holder._secret)
+        self.tables.inverse(product)
+        self.tables.add(phase, packing.read_sent(self.plan, product, range(self.plan.responses)))
+        joined = join_residues(phase, self.plan.parameters.primes)
+        return joined.reshape(self.plan.shape.rows, self.plan.shape.kept)
 
 
 def join_residues(residues: Polynomials, primes: tuple[int, ...]) -> Integers:

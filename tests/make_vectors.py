@@ -17,16 +17,16 @@ PRIMES = (140737488125953, 140737487306753, 140737486716929)
 SEEDS = ("secret_key", "uniform_part", "request_errors", "response_errors", "mask")
 SMALL = 256
 SHAPES = {
-    # name: degree, (rows, contraction, kept), slots, contracted
-    "one-by-one": (SMALL, (1, 1, 1), 1, 1),
-    "one-by-one-packed": (SMALL, (1, 1, 1), 1, 256),
-    "powers-of-two": (SMALL, (8, 16, 4), 4, 8),
-    "kept-below-slots": (SMALL, (5, 7, 3), 4, 4),
-    "several-ciphertexts": (SMALL, (9, 19, 3), 4, 16),
-    "one-row-per-ciphertext": (SMALL, (3, 70, 4), 4, 64),
-    "one-entry-per-ciphertext": (SMALL, (70, 3, 2), 2, 1),
-    "all-slots-kept": (SMALL, (2, 2, 256), 256, 1),
-    "rlwe-8192-141": (8192, (5, 70, 3), 4, 64),
+    # name: degree, (rows, contraction, kept), slots, contracted, response bytes
+    "one-by-one": (SMALL, (1, 1, 1), 1, 1, 14),
+    "one-by-one-packed": (SMALL, (1, 1, 1), 1, 256, 15),
+    "powers-of-two": (SMALL, (8, 16, 4), 4, 8, 15),
+    "kept-below-slots": (SMALL, (5, 7, 3), 4, 4, 16),
+    "several-ciphertexts": (SMALL, (9, 19, 3), 4, 16, 15),
+    "one-row-per-ciphertext": (SMALL, (3, 70, 4), 4, 64, 17),
+    "one-entry-per-ciphertext": (SMALL, (70, 3, 2), 2, 1, 18),
+    "all-slots-kept": (SMALL, (2, 2, 256), 256, 1, 19),
+    "rlwe-8192-141": (8192, (5, 70, 3), 4, 64, 15),
 }
 
 
@@ -53,12 +53,12 @@ def from_hex(text: str, *, columns: int, signed: bool) -> oracle.Matrix:
 
 def layout_of(vector: dict[str, Any]) -> oracle.Layout:
     ring = oracle.Ring(degree=vector["degree"], primes=tuple(vector["primes"]))
-    names = ("rows", "contraction", "kept", "slots", "contracted")
+    names = ("rows", "contraction", "kept", "slots", "contracted", "response_bytes")
     return oracle.Layout(ring=ring, **{name: vector[name] for name in names})
 
 
 def inputs(name: str) -> dict[str, Any]:
-    degree, (rows, contraction, kept), slots, contracted = SHAPES[name]
+    degree, (rows, contraction, kept), slots, contracted, response_bytes = SHAPES[name]
     plain = matrix(f"{name} plain", rows, contraction, bits=15)
     secret_matrix = matrix(f"{name} matrix", contraction, kept, bits=64)
     purposes = ("public", *SEEDS)
@@ -72,6 +72,7 @@ def inputs(name: str) -> dict[str, Any]:
         "kept": kept,
         "slots": slots,
         "contracted": contracted,
+        "response_bytes": response_bytes,
         "public_seed": seeds.pop("public"),
         "seeds": seeds,
         "plain": to_hex(plain),
@@ -110,9 +111,11 @@ def bad_vectors() -> list[dict[str, Any]]:
     """One edit each of what "several-ciphertexts" sends."""
     over = PRIMES[0].to_bytes(6, "little").hex()
     last = (2**48 - 1).to_bytes(6, "little").hex()
-    edits: dict[str, dict[str, Any]] = {
+    residues: dict[str, dict[str, Any]] = {
         "residue-equal-to-prime": {"write": over, "at_polynomial": 0},
         "residue-all-ones-at-the-end": {"write": last, "at_end": True},
+    }
+    sizes: dict[str, dict[str, Any]] = {
         "one-byte-short": {"cut": 1},
         "one-byte-long": {"append": "00"},
         "empty": {"cut_to": 0},
@@ -121,7 +124,12 @@ def bad_vectors() -> list[dict[str, Any]]:
         "no-block": {"blocks": 0},
         "one-block-too-many": {"blocks": 2},
     }
-    targets = {"public-key": edits, "request": edits | counted, "response": edits | counted}
+    # Every number of a response's bytes stands for a residue: only its size can be wrong.
+    targets = {
+        "public-key": residues | sizes,
+        "request": residues | sizes | counted,
+        "response": sizes | counted,
+    }
     return [
         {
             "name": f"{target}-{name}",

@@ -47,7 +47,10 @@ class Ring:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A product P M of (rows x contraction) by (contraction x kept), l = slots, c = contracted."""
+    """A product P M of (rows x contraction) by (contraction x kept), l = slots, c = contracted.
+
+    A coefficient of c1' crosses in `response_bytes`, one of c0' in one byte less.
+    """
 
     ring: Ring
     rows: int
@@ -55,6 +58,7 @@ class Layout:
     kept: int
     slots: int
     contracted: int
+    response_bytes: int
 
     @property
     def rows_per_ciphertext(self) -> int:
@@ -62,14 +66,28 @@ class Layout:
 
     def request_blocks(self) -> list[range]:
         count = -(-self.contraction // self.contracted)
-        return _cut(count, (BLOCK_BYTES - SEED_BYTES) // self.ring.polynomial_bytes)
+        return _blocks(count, (BLOCK_BYTES - SEED_BYTES) // self.ring.polynomial_bytes)
 
     def response_blocks(self) -> list[range]:
         count = -(-self.rows // self.rows_per_ciphertext)
-        return _cut(count, BLOCK_BYTES // (2 * self.ring.polynomial_bytes))
+        masked = self.rows_per_ciphertext * self.kept * (self.response_bytes - 1)
+        return _blocks(count, BLOCK_BYTES // (masked + self.ring.degree * self.response_bytes))
+
+    def carrying(self, g: int) -> list[int]:
+        """Which coefficients of response ciphertext g carry the product: Y^(t c + c - 1), row g r + t."""
+        starts = [
+            (t * self.contracted + self.contracted - 1) * self.slots
+            for t in range(self.rows_per_ciphertext)
+            if g * self.rows_per_ciphertext + t < self.rows
+        ]
+        return [start + column for start in starts for column in range(self.kept)]
+
+    def response_size(self, block: range) -> int:
+        masked = sum(len(self.carrying(g)) for g in block)
+        return masked * (self.response_bytes - 1) + len(block) * self.ring.degree * self.response_bytes
 
 
-def _cut(count: int, size: int) -> list[range]:
+def _blocks(count: int, size: int) -> list[range]:
     return [range(count)[start : start + size] for start in range(0, count, size)]
 
 
@@ -90,14 +108,15 @@ def words(seed: bytes, purpose: bytes, *, index: int, count: int) -> list[int]:
     return [int.from_bytes(stream[at : at + 8], "little") for at in range(0, 8 * count, 8)]
 
 
-def uniform(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Values:
-    """Uniform residues: each prime in turn reads N + 64 words and skips the rejected ones."""
-    count = ring.degree + UNIFORM_SPARE_WORDS
+def uniform(ring: Ring, seed: bytes, purpose: bytes, index: int, length: int | None = None) -> Values:
+    """Uniform residues: each prime in turn reads length + 64 words and skips the rejected ones."""
+    length = length or ring.degree
+    count = length + UNIFORM_SPARE_WORDS
     stream = words(seed, purpose, index=index, count=count * len(ring.primes))
     residues = []
     for place, prime in enumerate(ring.primes):
         own = stream[place * count : (place + 1) * count]
-        residues.append(accept_uniform(own, prime=prime, length=ring.degree))
+        residues.append(accept_uniform(own, prime=prime, length=length))
     return residues
 
 
@@ -112,9 +131,9 @@ def ternary(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Polynomial:
     return [byte % 3 - 1 for byte in stream if byte != 255][: ring.degree]
 
 
-def gaussian(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Polynomial:
+def gaussian(ring: Ring, seed: bytes, purpose: bytes, index: int, length: int | None = None) -> Polynomial:
     """Discrete Gaussian, sigma 3.2, at most 19: the lowest bit is the sign, 63 the magnitude."""
-    stream = words(seed, purpose, index=index, count=ring.degree)
+    stream = words(seed, purpose, index=index, count=length or ring.degree)
     return [(-1) ** (word & 1) * _magnitude(word >> 1) for word in stream]
 
 
@@ -218,10 +237,6 @@ def _join(values: list[int], prime: int, exponent: int, degree: int) -> Polynomi
     return low + [(a - b) * w_inverse % prime for a, b in pairs]
 
 
-def to_residues(ring: Ring, polynomial: Polynomial) -> Values:
-    return [[coefficient % prime for coefficient in polynomial] for prime in ring.primes]
-
-
 def from_residues(ring: Ring, residues: Values) -> Polynomial:
     """Chinese remainder theorem, coefficient by coefficient."""
     q = ring.modulus
@@ -261,6 +276,22 @@ def scale_down(ring: Ring, value: int) -> int:
     return (value * 2**65 + ring.modulus) // (2 * ring.modulus) % 2**64
 
 
+def cut(ring: Ring, values: Polynomial, width: int) -> bytes:
+    """x 2^b / q rounded modulo 2^b, b = 8 width: sum y floor(2^208 / p) in place of x 2^208 / q."""
+    dropped = 208 - 8 * width
+    # y = x (q / p)^-1 modulo p: by the Chinese remainder theorem the sum of y / p is x / q, but for integers.
+    steps = [(pow(ring.modulus // p, -1, p), p, 2**208 // p) for p in ring.primes]
+    sums = [sum(value * inverse % p * step for inverse, p, step in steps) for value in values]
+    rounded = [((each + 2 ** (dropped - 1)) >> dropped) % 2 ** (8 * width) for each in sums]
+    return b"".join(each.to_bytes(width, "little") for each in rounded)
+
+
+def restore(ring: Ring, data: bytes, width: int) -> Polynomial:
+    """round(m q / 2^b), halves upwards."""
+    numbers = [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)]
+    return [(number * ring.modulus + 2 ** (8 * width - 1)) >> (8 * width) for number in numbers]
+
+
 # --- where matrices lie
 
 
@@ -286,11 +317,8 @@ def pack_multiplier(layout: Layout, plain: Matrix, *, g: int, b: int) -> Polynom
     return multiplier
 
 
-def read_rows(layout: Layout, coefficients: Polynomial, g: int) -> Matrix:
-    """Row g r + t of the product is the coefficient of Y^(t c + c - 1)."""
-    c, r = layout.contracted, layout.rows_per_ciphertext
-    starts = [(t * c + c - 1) * layout.slots for t in range(r) if g * r + t < layout.rows]
-    return [coefficients[start : start + layout.kept] for start in starts]
+def as_rows(layout: Layout, carried: list[int]) -> Matrix:
+    return [carried[at : at + layout.kept] for at in range(0, len(carried), layout.kept)]
 
 
 # --- the two sides
@@ -327,21 +355,27 @@ class KeyHolder:
 
     def decrypt(self, layout: Layout, blocks: list[bytes]) -> Matrix:
         """The key holder's share: the phase c0' + c1' s, rounded."""
-        _check_sizes(
-            blocks,
-            [2 * len(each) * self.ring.polynomial_bytes for each in layout.response_blocks()],
-        )
-        rows = []
-        for block, numbers in zip(blocks, layout.response_blocks(), strict=True):
-            for g, phase in zip(numbers, self.phases(block), strict=True):
-                rows += read_rows(layout, [scale_down(self.ring, each) for each in phase], g)
-        return rows
+        numbering = layout.response_blocks()
+        _check_sizes(blocks, [layout.response_size(each) for each in numbering])
+        phases = [
+            phase
+            for block, numbers in zip(blocks, numbering, strict=True)
+            for each in self.phases(layout, block, numbers)
+            for phase in each
+        ]
+        return as_rows(layout, [scale_down(self.ring, phase) for phase in phases])
 
-    def phases(self, block: bytes) -> list[Polynomial]:
-        """A response block holds all its c0', then all its c1', as coefficients."""
-        parts = [from_residues(self.ring, each) for each in from_bytes(self.ring, block)]
-        pairs = zip(parts[: len(parts) // 2], parts[len(parts) // 2 :], strict=True)
-        return [add(self.ring, c0, multiply(self.ring, c1, self.secret)) for c0, c1 in pairs]
+    def phases(self, layout: Layout, block: bytes, numbers: range) -> Iterator[list[int]]:
+        """A block holds what is sent of all its c0', then all its c1'; the phases where c0' was sent."""
+        ring, width = self.ring, layout.response_bytes
+        counts = [len(layout.carrying(g)) for g in numbers]
+        middle = sum(counts) * (width - 1)
+        masked = iter(restore(ring, block[:middle], width - 1))
+        for place, g in enumerate(numbers):
+            start = middle + place * ring.degree * width
+            c1 = restore(ring, block[start : start + ring.degree * width], width)
+            product = multiply(ring, c1, self.secret)
+            yield [(next(masked) + product[each]) % ring.modulus for each in layout.carrying(g)]
 
 
 class Evaluator:
@@ -356,7 +390,7 @@ class Evaluator:
     def respond(
         self, layout: Layout, plain: Matrix, blocks: list[bytes], *, secret: bytes, mask: bytes
     ) -> list[tuple[bytes, Matrix]]:
-        """Per block: all c0' = sum + pk0 u + e0 - r, all c1' = sum + pk1 u + e1; the own share."""
+        """Per block: of all c0' = sum + pk0 u + e0 - r what carries rows, all c1' = sum + pk1 u + e1."""
         ciphertexts = self.read_requests(layout, blocks)
         answers = []
         for numbers in layout.response_blocks():
@@ -389,16 +423,19 @@ class Evaluator:
         g: int,
     ) -> tuple[bytes, bytes, Matrix]:
         ring = self.ring
+        carrying, width = layout.carrying(g), layout.response_bytes
         u = ternary(ring, secret, b"u", g)
-        r = from_residues(ring, uniform(ring, mask, b"mask", g))
-        c0 = add(ring, multiply(ring, self.pk0, u), gaussian(ring, secret, b"e0", g), negate(r))
+        r = from_residues(ring, uniform(ring, mask, b"mask", g, len(carrying)))
+        e0 = gaussian(ring, secret, b"e0", g, len(carrying))
+        c0 = multiply(ring, self.pk0, u)
         c1 = add(ring, multiply(ring, self.pk1, u), gaussian(ring, secret, b"e1", g))
         for b, (first, second) in enumerate(ciphertexts):
             multiplier = pack_multiplier(layout, plain, g=g, b=b)
             c0 = add(ring, c0, multiply(ring, multiplier, first))
             c1 = add(ring, c1, multiply(ring, multiplier, second))
-        share = read_rows(layout, [scale_down(ring, each) for each in r], g)
-        return to_bytes(ring, to_residues(ring, c0)), to_bytes(ring, to_residues(ring, c1)), share
+        sent = add(ring, [c0[each] for each in carrying], e0, negate(r))
+        share = as_rows(layout, [scale_down(ring, each) for each in r])
+        return cut(ring, sent, width - 1), cut(ring, c1, width), share
 
 
 def _check_sizes(blocks: list[bytes], sizes: list[int]) -> None:

@@ -43,14 +43,15 @@ class Oracle:
         request = Request(handle=self.handle, training=False, updates=0)
         asked = Block(kind=Kind.REQUEST, step=self.step, payload=encode_request(request))
         list(self.pair.data_owner.receive(asked))
-        payload = self._packed(np.zeros_like(c1)) + self._packed(c1)
-        block = Block(kind=Kind.MASKED_Z, step=self.step, payload=payload)
+        block = Block(kind=Kind.MASKED_Z, step=self.step, payload=self._response(c1))
         (share,) = self.pair.data_owner.receive(block)
         return read_matrix([share.payload], self.contract.out_features)
 
-    def _packed(self, polynomial: RingArray) -> bytes:
-        count = self.plan.responses
-        return transform(self.plan.parameters).pack(np.repeat(polynomial[None], count, axis=0)).tobytes()
+    def _response(self, c1: RingArray) -> bytes:
+        """Nothing for c0', and the same c1' in every ciphertext."""
+        plan = self.plan
+        cut = transform(plan.parameters).cut(c1[None], width=plan.response_bytes)
+        return bytes(plan.masked_bytes(range(plan.responses))) + plan.responses * cut.tobytes()
 
     def constant(self, value: int) -> RingArray:
         """The polynomial `value`, modulo each prime."""

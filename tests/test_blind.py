@@ -374,7 +374,6 @@ def test_every_request_is_charged_once_with_its_rows() -> None:
         lambda block: replace(block, step=block.step + 1),
         lambda block: replace(block, count=2),
         lambda block: replace(block, payload=block.payload[:-1]),
-        lambda block: replace(block, payload=b"\xff" * len(block.payload)),
     ],
 )
 @pytest.mark.parametrize("message", [Kind.MASKED_Z, Kind.MASKED_UPDATE])
@@ -487,28 +486,3 @@ def test_request_names_batch_purpose_and_updates() -> None:
     request = next(iter(pair[0].request(SECOND, training=True)))
     assert (request.kind, request.step) == (Kind.REQUEST, 2)
     assert decode_request(request.payload) == Request(handle=SECOND, training=True, updates=1)
-
-
-def test_weights_cross_once_between_updates() -> None:
-    """Enc(W_label) serves every batch until W moves, and no longer."""
-    seen: list[Kind] = []
-    pair = Pair(
-        CONTRACT,
-        table_of(CONTRACT),
-        randomness=RecordedRandomness(b"once"),
-        observe=lambda block: seen.append(block.kind),
-    )
-    first, second = training_handles(CONTRACT)[:2]
-    z_NK = pair.forward(first, training=False)
-    assert np.array_equal(pair.forward(first, training=False), z_NK)
-    pair.forward(first, training=True)
-    assert seen.count(Kind.WEIGHTS) == 1
-    pair.update(gradient_of(first, 3))
-    assert not np.array_equal(pair.forward(first, training=False), z_NK)
-    pair.forward(second, training=True)
-    assert seen.count(Kind.WEIGHTS) == 2
-    (smaller,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
-    pair.update(gradient_of(second, 3))
-    pair.forward(smaller, training=False)
-    pair.forward(first, training=False)  # in another layout
-    assert seen.count(Kind.WEIGHTS) == 4

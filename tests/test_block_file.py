@@ -33,10 +33,10 @@ def test_block_file_reads_back_what_was_written(tmp_path: Path) -> None:
 
 def test_block_file_appends_after_reading(tmp_path: Path) -> None:
     store = BlockFile(tmp_path)
-    store[FIRST] = [b"abc", b"de"]
-    assert store[FIRST] == [b"abc", b"de"]
-    store[SECOND] = [b"fgh"]
-    assert (store[FIRST], store[SECOND]) == ([b"abc", b"de"], [b"fgh"])
+    store[FIRST], store[SECOND] = [b"abc", b"de"], [b"fgh"]
+    assert store[FIRST] == [b"abc", b"de"]  # in the middle of the file
+    store[THIRD] = [b"ijk"]
+    assert (store[FIRST], store[SECOND], store[THIRD]) == ([b"abc", b"de"], [b"fgh"], [b"ijk"])
 
 
 def test_block_file_tells_what_it_holds(tmp_path: Path) -> None:

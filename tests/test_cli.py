@@ -21,7 +21,7 @@ from tests.parties import Outcome, configure, make_parties, run_here
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
-COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate", "demo"]
+COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate", "demo", "plan"]
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)

@@ -43,7 +43,7 @@ def test_join_gives_the_twin_the_weights_and_batches_of_the_run(tmp_path: Path) 
     assert train_twin(joined) == train_twin(joined)
 
 
-EXAMPLE = {"bottom": "moiety.examples:bottom"}
+EXAMPLE: dict[str, object] = {"bottom": "moiety.examples:bottom"}
 
 
 def configured(folder: Path, protocol: str, model: dict[str, object]) -> Files:

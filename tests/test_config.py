@@ -364,7 +364,7 @@ def test_unusable_bottom_model_is_named_with_a_hint(
 
 def test_training_without_a_bottom_model_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, DATA_OWNER + "[train]\nlearning_rate = 0.5\n")
-    assert "has [train] and no bottom model to train" in error.message
+    assert error.message.endswith("run.toml has [train] and no bottom model to train")
     assert error.hint == "leave [train] out"
 
 

@@ -3,16 +3,29 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pyarrow import csv, parquet
 
-from moiety import checkpoint
+from moiety import checkpoint, data_owner
+from moiety.activation_file import ActivationFile
+from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
 from moiety.contract import encode_terms
-from moiety.data_owner import DataOwnerParty, open_ledger, provide, read_features
+from moiety.data_owner import (
+    DataOwnerParty,
+    fit_preparation,
+    fixed_features,
+    open_ledger,
+    provide,
+    read_features,
+)
 from moiety.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
     MalformedMessageError,
+    PeerAbortedError,
     PeerIdentityError,
     PeerUnreachableError,
     PolicyError,
@@ -107,6 +120,75 @@ def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     reports: list[str] = []
     list(party_of(files, reports).receive(hello(files)))
     assert reports[0] == "1 of 4800 activations lie beyond 8 and were clipped"
+
+
+def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    kept = party._features
+    assert isinstance(kept, ActivationFile)
+    settings = load_data_owner_run(files.data_owner)
+    assert party._preparation is not None
+    expected, _ = fixed_features(party._preparation.transform(read_features(settings)))
+    rows = np.array([599, 3, 3, 0])
+    for found, wanted in zip(
+        kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("limit", [8, 7])
+def test_session_removes_the_prepared_table_at_its_end(
+    files: Files, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    kept: list[ActivationFile] = []  # keeps them from being collected
+
+    class Recorded(ActivationFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            kept.append(self)
+
+    monkeypatch.setattr(data_owner, "ActivationFile", Recorded)
+    configure(files.data_owner, {"policy.released_z_per_row": limit})
+    assert (meet(files).data_owner is None) == (limit == 8)
+    assert [each._file.closed for each in kept] == [True]
+
+
+def test_session_ends_when_the_prepared_table_cannot_be_kept(files: Files) -> None:
+    (files.data_owner.parent / "small").write_bytes(b"")
+    meeting = meet(files)
+    assert isinstance(meeting.data_owner, CheckpointError)
+    assert "small cannot be written" in meeting.data_owner.message
+    assert isinstance(meeting.label_owner, PeerAbortedError)
+
+
+def test_provide_takes_a_csv_file_and_a_folder_of_parquet_files(files: Files) -> None:
+    path = files.data_owner.parent / "features.parquet"
+    table = parquet.read_table(path)
+    settings = load_data_owner_run(files.data_owner)
+    expected = prepared(settings)
+    csv.write_csv(table, path.with_suffix(".csv"))
+    configure(files.data_owner, {"table.source": "features.csv"})
+    assert prepared(load_data_owner_run(files.data_owner)) == expected
+    path.unlink()
+    path.mkdir()
+    for name, part in (("a", table.slice(0, 250)), ("b", table.slice(250))):
+        parquet.write_table(part, path / f"{name}.parquet")
+    assert prepared(settings) == expected
+
+
+def prepared(settings: Settings) -> tuple[str, str]:
+    table = read_features(settings)
+    fitted = fit_preparation(settings, table, rows=np.arange(400))
+    return table.id_digest(settings.table.id).hex(), fitted.to_json()
+
+
+def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(data_owner, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
+    read_features(load_data_owner_run(files.data_owner))
+    assert shapes == [(2, 8)]
 
 
 def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None:

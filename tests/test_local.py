@@ -133,3 +133,64 @@ def test_simulate_refuses_a_bad_table_before_anything_is_sent(tmp_path: Path) ->
     rewrite_table(tmp_path / "telco" / "features.parquet", with_column("f3", [math.nan] * 600))
     with pytest.raises(DataError, match="f3"):
         run(files)
+
+
+def choose(files: Files, protocol: str, *, bottom: bool = True) -> None:
+    """Write a protocol into both run files, with the example's bottom model."""
+    chosen = {"name": protocol} | ({} if protocol == "blind" else {"reveals": "gradients"})
+    configure(files.label_owner, {"protocol": chosen})
+    model = {"bottom": "moiety.examples:bottom"} if bottom else {}
+    configure(files.data_owner, {"protocol": chosen, "model": model})
+
+
+@pytest.mark.parametrize("protocol", ["joint", "acml"])
+def test_simulate_learns_with_a_bottom_model(tmp_path: Path, protocol: str) -> None:
+    files = make_parties(tmp_path)
+    choose(files, protocol)
+    result = run(files, train__epochs=8)
+    assert result.test["AUC"] > 0.9
+    assert (result.protocol, result.in_features) == (protocol, 16)
+    assert result.label_leakage["direction"] > 0.95
+
+
+def test_simulate_learns_under_acml_without_a_bottom_model(tmp_path: Path) -> None:
+    files = make_parties(tmp_path)
+    choose(files, "acml", bottom=False)
+    result = run(files, train__epochs=6)
+    assert result.test["AUC"] > 0.9
+    assert result.label_leakage == {}
+
+
+@pytest.mark.parametrize("protocol", ["joint", "acml"])
+def test_simulate_twice_with_the_same_seeds_gives_the_same_result(tmp_path: Path, protocol: str) -> None:
+    files = make_parties(tmp_path)
+    choose(files, protocol)
+    first, again = run(files), run(files)
+    assert (first.test, first.validation) == (again.test, again.validation)
+    assert first.label_leakage == again.label_leakage
+
+
+def test_simulate_refuses_a_bottom_model_before_anything_is_sent(tmp_path: Path) -> None:
+    files = make_parties(tmp_path)
+    choose(files, "joint")
+    configure(files.data_owner, {"model.bottom": "moiety.examples:missing"})
+    with pytest.raises(ConfigError, match=r"model\.bottom = .* cannot be imported") as caught:
+        run(files)
+    assert "module:factory" in caught.value.hint
+
+
+def test_simulate_refuses_reveals_on_one_side_only(tmp_path: Path) -> None:
+    files = make_parties(tmp_path)
+    choose(files, "joint")
+    configure(files.label_owner, {"protocol.reveals": None})
+    with pytest.raises(ConfigError, match="labels can be read from it") as caught:
+        run(files)
+    assert 'reveals = "gradients" on both sides' in caught.value.hint
+
+
+def test_simulate_leaves_no_encrypted_activations_behind(tmp_path: Path) -> None:
+    files = make_parties(tmp_path)
+    choose(files, "acml", bottom=False)
+    run(files)
+    left = {path.name for path in (tmp_path / "bank" / "small").iterdir()}
+    assert left == {"model.json", "model.safetensors", "result.json"}

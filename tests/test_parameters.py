@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from moiety.crypto.packing import choose
 from moiety.crypto.parameters import (
+    LEAST_RESPONSE_BYTES,
     LISTED,
+    MOST_RESPONSE_BYTES,
     REQUIRED_SECURITY_BITS,
     SECURE_MODULUS_BITS,
     TESTING_ONLY,
     ParameterSet,
+    cut_bound,
     noise_bound,
     require_secure,
     session_error,
@@ -30,6 +33,17 @@ def _shape(*, rows: int, contraction: int, kept: int = 32, bits: int = 15) -> Pr
     return ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=bits)
 
 
+def _cut_bound(parameters: ParameterSet, response_bytes: int) -> Fraction:
+    degree, modulus = parameters.degree, parameters.modulus
+    lost = Fraction(len(parameters.primes) * 2**50, 2**208) * modulus
+
+    def off(width: int) -> Fraction:
+        """What a coefficient that crossed in `width` bytes may be off by."""
+        return Fraction(modulus, 2 ** (8 * width + 1)) + lost + Fraction(1, 2)
+
+    return degree * off(response_bytes) + off(response_bytes - 1)
+
+
 def _bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> Fraction:
     terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
     evaluated = Fraction(197 * terms << shape.multiplier_bits, 10)
@@ -42,6 +56,7 @@ def _bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> Fra
     bits=st.integers(1, 40),
     rows_per_ciphertext=st.sampled_from([2**level for level in range(14)]),
     parameters=st.sampled_from([*LISTED, TESTING_ONLY]),
+    response_bytes=st.integers(LEAST_RESPONSE_BYTES, MOST_RESPONSE_BYTES),
 )
 def test_noise_bound_random_shapes(
     *,
@@ -50,15 +65,31 @@ def test_noise_bound_random_shapes(
     bits: int,
     rows_per_ciphertext: int,
     parameters: ParameterSet,
+    response_bytes: int,
 ) -> None:
     shape = _shape(rows=rows, contraction=contraction, bits=bits)
     exact = _bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
     bound = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
     assert exact <= bound < exact + 1
-    spare = spare_bits(parameters, shape, rows_per_ciphertext=rows_per_ciphertext)
-    ratio = Fraction(prod(parameters.primes), 2**65 * bound)
+    exact_cut = _cut_bound(parameters, response_bytes)
+    cut = cut_bound(parameters, response_bytes=response_bytes)
+    assert exact_cut <= cut < exact_cut + 2
+    spare = spare_bits(
+        parameters, shape, rows_per_ciphertext=rows_per_ciphertext, response_bytes=response_bytes
+    )
+    ratio = Fraction(prod(parameters.primes), 2**65 * (bound + cut))
     exact_spare = log2(ratio.numerator) - log2(ratio.denominator)
     assert abs(spare - exact_spare) < 1e-9
+
+
+@pytest.mark.parametrize("parameters", [*LISTED[:2], TESTING_ONLY], ids=lambda each: each.name)
+def test_most_response_bytes_lose_nothing(parameters: ParameterSet) -> None:
+    dropped = _cut_bound(parameters, MOST_RESPONSE_BYTES) - Fraction(parameters.degree + 1, 2)
+    if parameters.modulus.bit_length() <= 150:
+        assert dropped < parameters.degree / 4  # less than half a unit for each coefficient
+    lossless = spare_bits(parameters, _shape(rows=1, contraction=1), rows_per_ciphertext=1)
+    cut = spare_bits(parameters, _shape(rows=1, contraction=1), rows_per_ciphertext=1, response_bytes=15)
+    assert cut < lossless
 
 
 def test_noise_bound_grows_with_rows_per_ciphertext() -> None:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from moiety.data import preparation as preparations
 from moiety.data.preparation import Preparation
 from moiety.data.rules import MAX_CATEGORIES, Quantiles, Scaled
 from moiety.data.table import Table
@@ -22,7 +24,7 @@ def table(**columns: Any) -> Table:
         source=Path("t.csv"),
         rows=arrow.num_rows,
         names=tuple(arrow.column_names),
-        columns={name: arrow.column(name) for name in arrow.column_names},
+        read=arrow.column,
     )
 
 
@@ -93,6 +95,47 @@ def test_unseen_category_gives_zeros_and_is_counted() -> None:
     np.testing.assert_array_equal(
         preparation.transform(later), [[0, 0, 1, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 1]]
     )
+
+
+@pytest.mark.parametrize("values", [1, 3, 7, 100])
+def test_pieces_are_the_same_floats_in_every_size(monkeypatch: pytest.MonkeyPatch, values: int) -> None:
+    preparation = fit(MIXED, MIXED_RULES)
+    expected_ND = preparation.transform(MIXED)
+    found_ND = np.full(expected_ND.shape, np.nan)
+    monkeypatch.setattr(preparations, "_PIECE_VALUES", values)
+    for piece in preparation.pieces(MIXED):
+        rows, inputs = piece.values_nd.shape
+        assert piece.values_nd.size <= max(values, inputs)
+        place = found_ND[piece.first_row :, piece.first_input :][:rows, :inputs]
+        assert np.isnan(place).all()
+        place[:] = piece.values_nd
+    np.testing.assert_array_equal(found_ND, expected_ND)
+
+
+def test_pieces_read_a_column_once_and_when_it_is_due() -> None:
+    read: list[str] = []
+
+    def recorded(name: str) -> Any:
+        read.append(name)
+        return MIXED.read(name)
+
+    pieces = fit(MIXED, MIXED_RULES).pieces(replace(MIXED, read=recorded))
+    for name in MIXED.names:
+        next(pieces)
+        assert read == list(MIXED.names[: MIXED.names.index(name) + 1])
+    assert not list(pieces)
+
+
+def test_pieces_of_a_bad_column_are_refused() -> None:
+    preparation = fit(table(a=[1, 2], b=[1, 2]))
+    pieces = preparation.pieces(table(a=[1, 2], b=[1, None]))
+    next(pieces)
+    with pytest.raises(DataError, match=r"column 'b' of t\.csv has 1 missing"):
+        next(pieces)
+
+
+def test_piece_repr_shows_no_values() -> None:
+    assert "4711" not in repr(next(fit(table(a=[4711, 1]), {"a": "none"}).pieces(table(a=[4711]))))
 
 
 def test_saved_preparation_gives_the_same_floats() -> None:

@@ -1,6 +1,7 @@
 """The cryptosystem: shares that add up to the product exactly; noise, sizes, seeds, threads."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from moiety.crypto import packing
 from moiety.crypto.packing import PackingPlan
-from moiety.crypto.parameters import LISTED, TESTING_ONLY, ParameterSet, noise_bound
+from moiety.crypto.parameters import LISTED, TESTING_ONLY, ParameterSet, cut_bound, noise_bound
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import MapFunction, ProductShape
@@ -198,10 +199,12 @@ def test_wire_sizes_as_planned(parameters: ParameterSet) -> None:
     assert tuple(map(len, blocks)) == plan.response_sizes
 
 
-@pytest.mark.parametrize(("level", "sign"), [(0, 1), (3, -1), (6, 1)])
-def test_noise_below_the_bound(*, level: int, sign: int) -> None:
+@pytest.mark.parametrize(
+    ("level", "sign", "response_bytes"), [(0, 1, 19), (3, -1, 19), (6, 1, 19), (6, 1, 15), (6, -1, 13)]
+)
+def test_noise_below_the_bound(*, level: int, sign: int, response_bytes: int) -> None:
     shape = _shape(rows=8, contraction=60, kept=4)
-    plan = _plan(shape, level=level)
+    plan = replace(_plan(shape, level=level), response_bytes=response_bytes)
     _, matrix_DK = _operands(shape)
     plain_ND = np.full((8, 60), sign * EXTREME, dtype=np.int64)
     pair = Pair(TESTING_ONLY)
@@ -210,30 +213,44 @@ def test_noise_below_the_bound(*, level: int, sign: int) -> None:
     largest = _largest_noise(
         plan, blocks, key_seed=key_seed, mask=mask, product=_product(plain_ND, matrix_DK)
     )
-    bound = noise_bound(shape, degree=256, rows_per_ciphertext=plan.rows_per_ciphertext)
+    cut = cut_bound(TESTING_ONLY, response_bytes=response_bytes)
+    bound = cut + noise_bound(shape, degree=256, rows_per_ciphertext=plan.rows_per_ciphertext)
+    if response_bytes == 13:
+        assert cut / 64 < largest  # here cutting is nearly all the noise
     # What is measured is a sum of random signs: far below the bound, far above rounding alone.
     assert EXTREME < largest < bound
 
 
-def _largest_noise(
-    plan: PackingPlan, blocks: list[bytes], *, key_seed: bytes, mask: bytes, product: RingArray
-) -> int:
-    """Phase + r - product q / 2^64 on the coefficients read, in units of q, with the oracle."""
+def _layout(plan: PackingPlan) -> oracle.Layout:
     ring = oracle.Ring(degree=plan.parameters.degree, primes=plan.parameters.primes)
-    layout = oracle.Layout(
+    return oracle.Layout(
         ring=ring,
         rows=plan.shape.rows,
         contraction=plan.shape.contraction,
         kept=plan.shape.kept,
         slots=plan.slots,
         contracted=plan.contracted_per_ciphertext,
+        response_bytes=plan.response_bytes,
     )
-    holder = oracle.KeyHolder(ring, public_seed=PUBLIC_SEED, seed=key_seed)
-    rows: oracle.Matrix = []
-    for g, phase in enumerate(each for block in blocks for each in holder.phases(block)):
-        r = oracle.from_residues(ring, oracle.uniform(ring, mask, b"mask", g))
-        rows += oracle.read_rows(layout, oracle.add(ring, phase, r), g)
-    opened = [value for row in rows for value in row]
+
+
+def _phases(plan: PackingPlan, blocks: list[bytes], *, key_seed: bytes) -> list[list[int]]:
+    """Phases of each response ciphertext where c0' was sent, with the oracle."""
+    layout = _layout(plan)
+    holder = oracle.KeyHolder(layout.ring, public_seed=PUBLIC_SEED, seed=key_seed)
+    parts = zip(blocks, layout.response_blocks(), strict=True)
+    return [phase for block, numbers in parts for phase in holder.phases(layout, block, numbers)]
+
+
+def _largest_noise(
+    plan: PackingPlan, blocks: list[bytes], *, key_seed: bytes, mask: bytes, product: RingArray
+) -> int:
+    """Phase + r - product q / 2^64 on the coefficients sent, in units of q, with the oracle."""
+    ring = _layout(plan).ring
+    opened: list[int] = []
+    for g, phase in enumerate(_phases(plan, blocks, key_seed=key_seed)):
+        r = oracle.from_residues(ring, oracle.uniform(ring, mask, b"mask", g, len(phase)))
+        opened += oracle.add(ring, phase, r)
     exact = [oracle.scale_up(ring, value) for row in product.tolist() for value in row]
     noises = [(a - b) % ring.modulus for a, b in zip(opened, exact, strict=True)]
     return max(min(noise, ring.modulus - noise) for noise in noises)
@@ -255,19 +272,39 @@ def test_every_message_takes_fresh_seeds() -> None:
     assert len(set(messages)) == len(messages)
 
 
-def test_response_masks_every_coefficient_of_every_ciphertext() -> None:
+def test_response_masks_every_coefficient_that_is_sent() -> None:
     # With nothing to hide but zeros, what is opened must still differ on all coefficients.
     shape = _shape(rows=70, contraction=2, kept=2)
     plan = _plan(shape, level=1)
     pair = Pair(TESTING_ONLY)
     requests = pair.request(np.zeros((2, 2), dtype=np.uint64), plan)
     blocks, own = pair.respond(np.zeros((70, 2), dtype=np.int64), requests, plan)
-    ring = oracle.Ring(degree=256, primes=TESTING_ONLY.primes)
-    holder = oracle.KeyHolder(ring, public_seed=PUBLIC_SEED, seed=pair.randomness.given[0])
-    phases = [value for block in blocks for phase in holder.phases(block) for value in phase]
-    assert len(set(phases)) == len(phases) == plan.responses * 256
+    phases = [value for phase in _phases(plan, blocks, key_seed=pair.randomness.given[0]) for value in phase]
+    assert len(set(phases)) == len(phases) == own.size == 70 * 2
     assert min(phases) > 2**64
     assert len(set(own.ravel().tolist())) == own.size
+
+
+def test_response_sends_of_c0_only_what_carries_the_product() -> None:
+    # An integer for each entry of the product; c1' whole.
+    shape = _shape(rows=5, contraction=40, kept=3)
+    plan = _plan(shape, level=4)
+    plain_ND, matrix_DK = _operands(shape)
+    pair = Pair(TESTING_ONLY)
+    blocks, _ = pair.respond(plain_ND, pair.request(matrix_DK, plan), plan)
+    width = plan.response_bytes
+    assert plan.rows_per_ciphertext == 4
+    assert sum(map(len, blocks)) == 5 * 3 * (width - 1) + 2 * 256 * width
+
+
+@pytest.mark.parametrize("response_bytes", [14, 15, 16, 19])
+def test_shares_add_up_with_fewer_bytes(response_bytes: int) -> None:
+    shape = _shape(rows=20, contraction=40, kept=5)
+    plan = replace(_plan(shape, level=3), response_bytes=response_bytes)
+    plain_ND, matrix_DK = _operands(shape)
+    holder, evaluator = Pair(TESTING_ONLY).shares(plain_ND, matrix_DK, plan)
+    assert plan.spare_bits > 30
+    assert np.array_equal(holder + evaluator, _product(plain_ND, matrix_DK))
 
 
 def test_public_key_depends_on_the_public_seed() -> None:

@@ -7,6 +7,7 @@ key switching; nothing is computed modulo it.
 """
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from moiety.crypto.packing import PackingPlan, pack_request, unpack_response
+from moiety.crypto.packing import PackingPlan, pack_request, read_sent
 from moiety.crypto.parameters import LISTED, transform
-from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder, _uniform
+from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder, _split_response, _uniform
 from moiety.crypto.sampling import SEED_BYTES, Seed
 from moiety.crypto.scheme import ProductShape
 from tests.randomness import RecordedRandomness, words_of
@@ -122,21 +123,42 @@ def test_seal_decrypts_requests(exchange: Exchange) -> None:
         assert 76 <= budget <= 81
 
 
-def test_seal_decrypts_response_without_its_mask(exchange: Exchange) -> None:
+def _whole_c0(exchange: Exchange, sent: Residues, c1: Residues, g: int) -> Residues:
+    """c0' + r as SEAL needs it: -c1' s, a message of zero, wherever nothing was sent."""
+    tables = transform(PARAMETERS)
+    product = c1.copy()
+    tables.forward(product)
+    whole = np.zeros_like(c1)
+    tables.multiply_accumulate(whole, product, exchange.holder._negated_secret)
+    tables.inverse(whole)
+    c = PLAN.contracted_per_ciphertext
+    rows = range(PLAN.shape.rows)[PLAN.output_rows(range(g, g + 1))]
+    columns = whole.reshape(1, len(PARAMETERS.primes), PLAN.column_length, PLAN.slots)
+    carrying = slice(c - 1, c * len(rows), c)
+    columns[:, :, carrying, : SHAPE.kept] = sent.reshape(1, -1, len(rows), SHAPE.kept)
+    return whole
+
+
+@pytest.mark.parametrize("response_bytes", [15, 19])
+def test_seal_decrypts_response_without_its_mask(exchange: Exchange, response_bytes: int) -> None:
+    plan = replace(PLAN, response_bytes=response_bytes)
     plain_ND = words_of("plain", SHAPE.rows * SHAPE.contraction).astype(np.int16) >> 1
     plain_ND = plain_ND.reshape(SHAPE.rows, SHAPE.contraction)
     evaluator = RlweEvaluator(PARAMETERS, public_key=exchange.holder.public_key(), public_seed=PUBLIC_SEED)
-    answers = evaluator.respond(plain_ND, exchange.requests, plan=PLAN, randomness=exchange.randomness)
+    answers = evaluator.respond(plain_ND, exchange.requests, plan=plan, randomness=exchange.randomness)
     ((block, _),) = answers
-    polynomials = _unpacked(block)
+    masked, c1 = _split_response(block, plan, range(plan.responses))
     mask = exchange.randomness.given[-1]
-    rows = []
-    for g in range(PLAN.responses):
-        c0 = polynomials[g : g + 1].copy()
-        transform(PARAMETERS).add(c0, _uniform(PARAMETERS, mask, b"mask", g))
-        found, budget = exchange.seal.decrypt(c0[0], polynomials[PLAN.responses + g])
-        assert budget > PLAN.spare_bits
-        coefficients = np.array([found], dtype=np.uint64) << np.uint64(SHIFT)
-        rows.append(unpack_response(PLAN, coefficients, range(g, g + 1)))
+    rows, start, tables = [], 0, transform(PARAMETERS)
+    for g in range(plan.responses):
+        count = plan.sent_coefficients(range(g, g + 1))
+        sent = tables.restore(np.ascontiguousarray(masked[:, start : start + count]))
+        tables.add(sent, _uniform(PARAMETERS, mask, b"mask", g, count))
+        c1_PL = tables.restore(c1[g : g + 1])
+        found, budget = exchange.seal.decrypt(_whole_c0(exchange, sent, c1_PL, g)[0], c1_PL[0])
+        assert budget > plan.spare_bits
+        coefficients = np.array([[found]], dtype=np.uint64) << np.uint64(SHIFT)
+        rows.append(read_sent(plan, coefficients, range(g, g + 1)))
+        start += count
     product = plain_ND.astype(np.int64).view(np.uint64) @ exchange.matrix_DK
-    assert np.array_equal(np.concatenate(rows), product)
+    assert np.array_equal(np.concatenate(rows, axis=-1).reshape(product.shape), product)

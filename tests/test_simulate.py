@@ -95,3 +95,28 @@ def test_policy_stops_the_release_that_would_exceed_it() -> None:
         102,
     )
     assert totals[-1].released_z_per_row == 99
+
+
+def test_weights_cross_once_between_updates() -> None:
+    """Enc(W_label) serves every batch until W moves, and no longer."""
+    seen: list[Kind] = []
+    pair = Pair(
+        CONTRACT,
+        table_of(CONTRACT),
+        randomness=RecordedRandomness(b"once"),
+        observe=lambda block: seen.append(block.kind),
+    )
+    first, second = training_handles(CONTRACT)[:2]
+    z_NK = pair.forward(first, training=False)
+    assert np.array_equal(pair.forward(first, training=False), z_NK)
+    pair.forward(first, training=True)
+    assert seen.count(Kind.WEIGHTS) == 1
+    pair.update(gradient_of(first, 3))
+    assert not np.array_equal(pair.forward(first, training=False), z_NK)
+    pair.forward(second, training=True)
+    assert seen.count(Kind.WEIGHTS) == 2
+    (smaller,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
+    pair.update(gradient_of(second, 3))
+    pair.forward(smaller, training=False)
+    pair.forward(first, training=False)  # in another layout
+    assert seen.count(Kind.WEIGHTS) == 4

@@ -1,13 +1,16 @@
+import gc
+import resource
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from moiety.data.table import Table, read_table
-from moiety.errors import ConfigError, DataError
+from moiety.data.unnamed_file import open_unnamed
+from moiety.errors import CheckpointError, ConfigError, DataError
 
 
 def write_csv(folder: Path, text: str | bytes, name: str = "t.csv") -> Path:
@@ -86,7 +89,7 @@ def test_read_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError
 
     path = write_csv(tmp_path, "a\n1\n")
-    monkeypatch.setattr("pyarrow.csv.read_csv", refuse)  # root may read every file
+    monkeypatch.setattr("pyarrow.csv.open_csv", refuse)  # root may read every file
     with pytest.raises(ConfigError, match="may not be read"):
         read_table(path, columns=None)
 
@@ -210,3 +213,161 @@ def test_id_digest_of_missing_or_fractional_ids_is_refused(tmp_path: Path) -> No
         table.id_digest(["a"])
     with pytest.raises(DataError, match=r"id column 'b' of t\.csv has the type double"):
         table.id_digest(["b"])
+
+
+def test_first_rows_of_a_table(tmp_path: Path) -> None:
+    table = csv_table(tmp_path, "a,b\n1,x\n2,y\n3,z\n")
+    assert (table.first(2).rows, table.first(9).rows) == (2, 3)
+    np.testing.assert_array_equal(table.first(2).column("a"), [1, 2])
+    assert table.first(2).first(1).column("b").tolist() == ["x"]
+
+
+def test_id_digest_does_not_depend_on_how_many_ids_are_taken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = csv_table(tmp_path, "a,b\n7,x\n12,y\n345,zz\n")
+    expected = table.id_digest(["a", "b"])
+    monkeypatch.setattr("moiety.data.table._IDS_AT_ONCE", 2)
+    assert table.id_digest(["a", "b"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (["1"] * 90 + ["2.5"], "double"),
+        (["1"] * 90 + ["x"], "string"),
+        ([""] * 90 + ["7"], "int64"),
+        (["", "NA"] * 45 + ["yes"], "string"),
+        (["1"] * 90 + ["true"], "bool"),
+        (["7"] * 90 + ["true"], "string"),
+        (["0.5", "NA"] * 45 + ["7"], "double"),
+        (["1"] * 90 + ['"a, b"', '"two\nlines"', '"a ""word"""', '""'], "string"),
+    ],
+)
+def test_read_csv_gives_types_that_all_values_have_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], kind: str
+) -> None:
+    path = write_csv(tmp_path, "n,v\n" + "".join(f"{number},{line}\n" for number, line in enumerate(lines)))
+    one_block = csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=2**20),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+    )
+    monkeypatch.setattr("moiety.data.csv_file._BLOCK_BYTES", 64)
+    monkeypatch.setattr("moiety.data.csv_file._GROUP_VALUES", 14)
+    table = read_table(path, columns=None)
+    assert str(table.read("v").type) == kind
+    assert table.read("v").to_pylist() == one_block.column("v").to_pylist()
+    assert table.read("n").to_pylist() == list(range(len(lines)))
+
+
+def test_read_csv_refuses_an_unsupported_type_only_if_wanted(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "day,a\n2024-01-01,1\n2024-01-02,2\n")
+    assert read_table(path, columns=["a"]).names == ("a",)
+    with pytest.raises(DataError, match=r"column 'day' of t\.csv has the type date32"):
+        read_table(path, columns=None)
+
+
+def test_read_csv_copies_into_an_unnamed_file_for_as_long_as_the_table_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+
+    def opening(folder: Path) -> Any:
+        opened.append(open_unnamed(folder))
+        return opened[-1]
+
+    monkeypatch.setattr("moiety.data.table.open_unnamed", opening)
+    table: Table | None = read_table(write_csv(tmp_path, "a\n1\n2\n"), columns=None, scratch=tmp_path / "run")
+    assert table is not None
+    np.testing.assert_array_equal(table.column("a"), [1, 2])
+    assert [each.name for each in tmp_path.iterdir()] == ["t.csv"]
+    (tmp_path / "t.csv").unlink()
+    np.testing.assert_array_equal(table.column("a"), [1, 2])
+    assert [file.closed for file in opened] == [False]
+    table = None
+    gc.collect()
+    assert [file.closed for file in opened] == [True]
+    with pytest.raises(DataError, match="has no column"):
+        read_table(write_csv(tmp_path, "a\n1\n"), columns=["bb"], scratch=tmp_path / "run")
+    assert [file.closed for file in opened] == [True, True]
+
+
+def test_read_csv_without_room_for_the_copy_is_refused(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "a\n" + "".join(f"{number}\n" for number in range(5000)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"run cannot be written: File too large") as caught:
+            read_table(path, columns=None, scratch=tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "make room" in caught.value.hint
+    assert [each.name for each in tmp_path.iterdir()] == ["t.csv"]
+
+
+def write_folder(folder: Path, **parts: pa.Table) -> Path:
+    folder.mkdir()
+    for name, part in parts.items():
+        parquet.write_table(part, folder / f"{name}.parquet")
+    return folder
+
+
+def test_read_folder_takes_its_parquet_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    folder = write_folder(
+        tmp_path / "t.parquet",
+        part2=pa.table({"a": [5], "b": pa.array(["v"]).dictionary_encode()}),
+        part1=pa.table({"a": [3, 4], "b": pa.array(["u", "v"]).dictionary_encode()}),
+        part3=pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.string())}),
+    )
+    for name in ("_metadata.parquet", ".hidden.parquet", "_SUCCESS"):
+        (folder / name).write_bytes(b"of another system")
+    table = read_table(folder, columns=["b", "a"])
+    assert (table.rows, table.names) == (3, ("b", "a"))
+    np.testing.assert_array_equal(table.column("a"), [3, 4, 5])
+    assert table.column("b").tolist() == ["u", "v", "v"]
+
+
+@pytest.mark.parametrize(
+    "other", [pa.table({"a": [1.5]}), pa.table({"b": [1]}), pa.table({"a": [1], "b": [1]})]
+)
+def test_read_folder_of_different_files_names_the_one_that_differs(tmp_path: Path, other: pa.Table) -> None:
+    folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}), p2=pa.table({"a": [2]}), p3=other)
+    with pytest.raises(DataError, match=r"p3\.parquet has other columns or types than p1\.parquet") as caught:
+        read_table(folder, columns=None)
+    assert "same columns" in caught.value.hint
+
+
+def test_read_folder_without_parquet_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder without Parquet files") as caught:
+        read_table(tmp_path, columns=None)
+    assert caught.value.hint
+
+
+def test_read_folder_with_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}))
+    (folder / "p2.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(DataError, match="t cannot be read as parquet"):
+        read_table(folder, columns=None)
+
+
+def test_only_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, a=np.arange(3000), b=np.arange(3000) ** 2)
+    chunk = parquet.read_metadata(path).row_group(0).column(1)
+    content = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset
+    content[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    path.write_bytes(content)
+    table = read_table(path, columns=None)
+    np.testing.assert_array_equal(table.column("a"), np.arange(3000))
+    with pytest.raises(DataError, match=r"t\.parquet cannot be read as parquet") as caught:
+        table.column("b")
+    assert caught.value.__cause__ is None
+
+
+def test_column_of_a_file_that_changed_is_refused(tmp_path: Path) -> None:
+    table = read_table(write_parquet(tmp_path, a=[1, 2]), columns=None)
+    write_parquet(tmp_path, a=[1, 2, 3])
+    with pytest.raises(DataError, match=r"t\.parquet has changed since it was opened") as caught:
+        table.column("a")
+    assert caught.value.hint.startswith("start again")

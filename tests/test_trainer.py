@@ -172,7 +172,7 @@ def test_session_error_counts_every_value_of_the_run(tmp_path: Path) -> None:
 # --- class weights ---
 
 
-def target_of_classes(values: list[int], kind: str) -> Target:
+def target_of_classes(values: list[int], kind: Any) -> Target:
     return Target.fit(np.array(values), name="target", kind=kind, rows=np.arange(len(values)))
 
 
@@ -229,9 +229,10 @@ def test_class_weights_of_another_number_are_refused(tmp_path: Path, kind: str, 
 
 
 class Rates:
-    """A link that keeps the size of each update: with the plain rule, the learning rate."""
+    """A link that keeps the layer's learning rate of each update."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: PlainStep) -> None:
+        self._rule = rule
         self.given: list[float] = []
 
     def start(self, handle: RowHandle, *, training: bool) -> None:
@@ -242,8 +243,8 @@ class Rates:
         return np.ones((self._rows, 4))
 
     def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
-        ratio = scaled_NK[dz_NK != 0] / dz_NK[dz_NK != 0]
-        self.given.append(float(ratio.mean()))
+        assert np.array_equal(scaled_NK, self._rule.learning_rate * dz_NK)
+        self.given.append(self._rule.learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -262,14 +263,14 @@ def test_interactive_layer_follows_the_schedule_from_the_first_epoch(
     if schedule is not None:
         with files.label_owner.open("a", encoding="utf-8") as file:
             file.write(f"[train.schedule_options]\n{options}\n")
-    settings, link = load_label_owner_run(files.label_owner), Rates()
-    layer = InteractiveLinear(link, in_features=8, out_features=4, rule=PlainStep(0.5))
+    settings, rule = load_label_owner_run(files.label_owner), PlainStep(0.5)
+    link = Rates(rule)
+    layer = InteractiveLinear(link, in_features=8, out_features=4, rule=rule)
     handle = RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=6)
 
     def batches(split: str) -> Iterator[Batch]:
-        yield Batch(rows=handle, target=torch.tensor([0.0, 1.0] * 3)) if split == "train" else Batch(
-            rows=handle, target=torch.tensor([1.0, 0.0] * 3)
-        )
+        del split
+        yield Batch(rows=handle, target=torch.tensor([0.0, 1.0] * 3))
 
     top = build_top(settings, outputs=1)
     fit(batches, layer, top, settings=settings, criterion=make_loss("binary", None))
@@ -289,7 +290,6 @@ def test_session_error_counts_what_the_protocol_opens(tmp_path: Path, protocol: 
     assert result.spare_bits is not None
     assert result.spare_bits >= 40
     assert 0 < result.session_error <= values * 2.0**-result.spare_bits
-    assert result.session_error > 4 * passes * 2.0**-200
     assert (result.protocol, result.in_features, result.released_z_per_row) == (protocol, 16, 8)
     assert len(result.parameters) == (2 if protocol == "joint" else 1)
 

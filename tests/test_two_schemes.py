@@ -13,10 +13,10 @@ from torch import nn
 from moiety import simulate
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun, load_data_owner_run
+from moiety.contract import Contract
 from moiety.crypto.paillier import TESTING_ONLY as PAILLIER
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder, Scheme
-from moiety.contract import Contract
 from moiety.dither import RowDigests, dither
 from moiety.link import LabelOwnerLink
 from moiety.messages import Block, Role

@@ -1,23 +1,27 @@
 """Known-answer vectors against `moiety`, and the oracle against its own files and definitions."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from moiety import errors
+from moiety.crypto import kernel
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import LISTED, TESTING_ONLY, ParameterSet
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import ProductShape
 from tests import make_vectors, oracle
-from tests.randomness import ListedRandomness
+from tests.randomness import ListedRandomness, words_of
 
+PRODUCTION = LISTED[0]
 FOLDER = Path(__file__).parent / "vectors"
 GOOD = {each["name"]: each for each in json.loads((FOLDER / "good.json").read_text("utf-8"))}
 BAD = {each["name"]: each for each in json.loads((FOLDER / "bad.json").read_text("utf-8"))}
@@ -68,6 +72,7 @@ def _plan(vector: dict[str, Any]) -> PackingPlan:
         shape=shape,
         slots=vector["slots"],
         contracted_per_ciphertext=vector["contracted"],
+        response_bytes=vector["response_bytes"],
     )
 
 
@@ -176,3 +181,80 @@ def test_oracle_product_is_schoolbook_with_signs() -> None:
         for j, b in enumerate(right):
             expected[(i + j) % 8] += a * b * (-1) ** ((i + j) // 8)
     assert oracle.multiply(ring, left, right) == [each % ring.modulus for each in expected]
+
+
+CUT_PRIMES = [
+    (1769473,),
+    PRODUCTION.primes,
+    LISTED[1].primes,
+    LISTED[3].primes,
+    (1125899904679937, 1125899903991809, 562949954142209),
+]
+
+
+def _as_integers(ring: oracle.Ring, residues: NDArray[np.uint64]) -> oracle.Polynomial:
+    return oracle.from_residues(ring, residues.tolist())
+
+
+@pytest.fixture(params=kernel.instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    kernel.use_instruction_set(request.param)
+    yield
+    kernel.use_instruction_set(kernel.instruction_sets()[0])
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("primes", CUT_PRIMES, ids=len)
+@pytest.mark.parametrize("width", range(8, 20))
+def test_cut_and_restore_equal_the_oracle(primes: tuple[int, ...], width: int) -> None:
+    ring = oracle.Ring(degree=256, primes=primes)
+    tables, moduli = kernel.Transform(256, primes), np.array(primes, dtype=np.uint64)[:, None]
+    for length in (1, 7, 77):
+        residues = words_of(f"cut {length}", len(primes) * length).reshape(1, len(primes), length) % moduli
+        residues[..., 0] = moduli[:, 0] - np.uint64(1)  # q - 1, which rounds to 0
+        cut = tables.cut(residues, width=width)
+        assert cut.shape == (1, length, width)
+        values = _as_integers(ring, residues[0])
+        assert cut.tobytes() == oracle.cut(ring, values, width)
+        numbers = words_of(f"restore {length}", 3 * length).view(np.uint8)[: length * width].copy()
+        numbers[:width] = 255
+        restored = tables.restore(numbers.reshape(1, length, width))
+        expected = oracle.restore(ring, numbers.tobytes(), width)
+        assert restored.shape == residues.shape
+        assert _as_integers(ring, restored[0]) == [each % ring.modulus for each in expected]
+
+
+@pytest.mark.parametrize("primes", CUT_PRIMES, ids=len)
+@pytest.mark.parametrize("width", [9, 15, 19])
+def test_oracle_cut_is_off_by_what_the_bound_says(primes: tuple[int, ...], width: int) -> None:
+    # Values whose rounding is hard: next to where two neighbouring numbers meet, and at both ends.
+    ring = oracle.Ring(degree=256, primes=primes)
+    meeting = [(2 * k + 1) * ring.modulus // 2 ** (8 * width + 1) for k in (0, 1, 2**40, 2**63 - 1)]
+    values = [(each + step) % ring.modulus for each in (*meeting, 0) for step in (-1, 0, 1)]
+    allowed = Fraction(ring.modulus, 2 ** (8 * width + 1)) + Fraction(1, 2)
+    allowed += Fraction(len(primes) * 2**50, 2**208) * ring.modulus
+    for value, found in zip(
+        values, oracle.restore(ring, oracle.cut(ring, values, width), width), strict=True
+    ):
+        off = (found - value) % ring.modulus
+        assert min(off, ring.modulus - off) <= allowed
+
+
+@pytest.mark.parametrize("width", [7, 20])
+def test_cut_and_restore_refuse_other_widths(width: int) -> None:
+    tables = kernel.Transform(256, PRODUCTION.primes)
+    with pytest.raises(ValueError, match="width must be from 8 to 19"):
+        tables.cut(np.zeros((1, 3, 8), dtype=np.uint64), width=width)
+    with pytest.raises(ValueError, match="width must be from 8 to 19"):
+        tables.restore(np.zeros((1, 8, width), dtype=np.uint8))
+    with pytest.raises(ValueError, match="one row for each prime"):
+        tables.cut(np.zeros((1, 2, 8), dtype=np.uint64), width=15)
+
+
+def test_cut_and_restore_do_not_depend_on_threads() -> None:
+    tables = kernel.Transform(8192, PRODUCTION.primes)
+    moduli = np.array(PRODUCTION.primes, dtype=np.uint64)[:, None]
+    residues = words_of("threads", 2 * 3 * 5000).reshape(2, 3, 5000) % moduli
+    cut = tables.cut(residues, width=15)
+    assert np.array_equal(tables.cut(residues, width=15, threads=3), cut)
+    assert np.array_equal(tables.restore(cut, threads=3), tables.restore(cut))

@@ -4,6 +4,7 @@ Each training is run from run files with both parties in one process, then its t
 weights and rounding, no encryption and no dither) and an ordinary network with Adam.
 """
 
+import gc
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -92,6 +93,7 @@ def outcomes(
             if (asdict(training), seed) in known:
                 continue
             outcome = train(training, seed)
+            gc.collect()  # the two parties of one process hold each other, and gigabytes with them
             console.print(
                 f"{training.data}, {training.network or 'no bottom'}, {training.protocol}, seed {seed}: "
                 f"{outcome.metric} {outcome.encrypted:.4f}, twin {outcome.twin:.4f}, "

@@ -1,8 +1,9 @@
 """The data owner's bottom model: its private network in front of the interactive layer.
 
 A frozen one is applied once and gives activations that never change. A trained one is applied to each batch
-and takes da back. It draws from a random stream of its own, so that dropout does not depend on what else
-runs in the process. Imported by the data owner's loop and by the comparison with the twin.
+and takes da back. Either way all prepared columns, as float64, have to fit into memory. It draws from a
+random stream of its own, so that dropout does not depend on what else runs in the process. Imported by the
+data owner's loop and by the comparison with the twin.
 Shapes: N rows, C prepared columns, D in_features.
 """
 
@@ -78,6 +79,10 @@ class BottomModel(Secret):
     def fixed(self, values_NC: NDArray[np.float64]) -> tuple[Features, int]:
         """Apply the network once, in eval mode.
 
+        Args:
+            values_NC: prepared columns of all rows; they, and the activations as float64, have to fit into
+                memory.
+
         Returns:
             Activations that never change, and how many of them were clipped.
 
@@ -120,7 +125,7 @@ class TrainedActivations(Secret):
     Args:
         bottom: the network.
         settings: its optimiser and schedule.
-        values_NC: prepared columns of all rows.
+        values_NC: prepared columns of all rows, which have to fit into memory.
         steps_per_epoch: after so many updates the schedule steps.
     """
 

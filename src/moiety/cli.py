@@ -128,6 +128,49 @@ def demo(
     run_demo(folder, epochs=epochs, console=Console())
 
 
+@app.command()
+def plan(
+    run_file: RunFile,
+    rows: Annotated[int | None, typer.Option(help="Rows, instead of the table's.")] = None,
+    in_features: Annotated[
+        int | None, typer.Option(help="The data owner's prepared columns, or its bottom model's outputs.")
+    ] = None,
+    units: Annotated[int | None, typer.Option(help="Of the interactive layer.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of one step.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Training passes.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Fraction of the rows.")] = None,
+    test: Annotated[float | None, typer.Option(help="Fraction of the rows.")] = None,
+    activations: Annotated[
+        str | None, typer.Option(help="In acml: trained with a bottom model to train, else fixed.")
+    ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help='In each direction: "100 Mbit/s"; loopback if left out.')
+    ] = None,
+    latency: Annotated[str | None, typer.Option(help='Of a round trip: "50 ms".')] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Forecast what a training will cost and release, from one run file."""
+    import json
+
+    from moiety.forecast import parse_line
+    from moiety.plan import plan as plan_run
+    from moiety.plan_report import plan_lines, plan_values
+    from moiety.plan_terms import Options
+
+    options = Options(
+        rows=rows,
+        in_features=in_features,
+        units=units,
+        batch=batch,
+        epochs=epochs,
+        validation=validation,
+        test=test,
+        activations=activations,
+    )
+    planned = plan_run(run_file, options, line=parse_line(bandwidth, latency))
+    typer.echo(json.dumps(plan_values(planned), indent=1) if as_json else "\n".join(plan_lines(planned)))
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
     try:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from numpy.typing import NDArray
 
 from moiety import checkpoint
+from moiety.activation_file import ActivationFile
 from moiety.bottom import BottomModel, TrainedActivations, check_bottom
 from moiety.checkpoint import Arrays, Ledger
 from moiety.config import DataOwnerRun as Settings
@@ -152,11 +153,10 @@ class DataOwnerParty(Secret):
         if self._preparation is None:
             rows = schedule.split_rows(Split.TRAIN)
             self._preparation = fit_preparation(self._settings, self._table, rows=rows)
-        values_NC = self._preparation.transform(self._table)
         if self._settings.model.bottom is None:
-            features, clipped = fixed_features(values_NC)
-        else:
-            features, clipped = self._apply_bottom(values_NC, load=proposal.purpose == "predict")
+            return self._keep_prepared(self._preparation)
+        values_NC = self._preparation.transform(self._table)
+        features, clipped = self._apply_bottom(values_NC, load=proposal.purpose == "predict")
         self._report_clipped(clipped, features.activation_ND.size)
         self._features = features
         if kind == "trained":
@@ -166,6 +166,18 @@ class DataOwnerParty(Secret):
                 self._bottom, self._settings, values_NC, steps_per_epoch=steps
             )
         return int(features.activation_ND.shape[1])
+
+    def _keep_prepared(self, preparation: Preparation) -> int:
+        """Write the prepared columns, which are the activations, to a file; return in_features."""
+        prepared = ActivationFile(
+            self._settings.folder,
+            preparation.pieces(self._table),
+            rows=self._table.rows,
+            in_features=len(preparation.names),
+        )
+        self._report_clipped(prepared.clipped, prepared.size)
+        self._features = prepared
+        return prepared.in_features
 
     def _apply_bottom(self, values_NC: NDArray[np.float64], *, load: bool) -> tuple[Features, int]:
         seed = derive(self._weight_seed, b"bottom model")
@@ -244,6 +256,11 @@ class DataOwnerParty(Secret):
         )
         self.finished = True
 
+    def close(self) -> None:
+        """Remove what was kept on disk for this session only."""
+        if isinstance(self._features, ActivationFile):
+            self._features.close()
+
     def _save(self, state: DataOwnerState, contract: Contract) -> None:
         assert self._preparation is not None
         checkpoint.save_model(
@@ -282,13 +299,14 @@ def read_features(settings: Settings) -> Table:
 
     Raises:
         ConfigError, DataError: the table cannot be used.
+        CheckpointError: a CSV file cannot be copied into the run's folder.
     """
     wanted = settings.table.features
     columns = None if wanted == "all" else [*settings.table.id, *wanted]
-    table = read_table(settings.table.source, columns=columns)
+    table = read_table(settings.table.source, columns=columns, scratch=settings.folder)
     preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
     if settings.model.bottom is not None:
-        check_bottom(settings, preparation.transform(table))
+        check_bottom(settings, preparation.transform(table.first(2)))
     return table
 
 
@@ -315,6 +333,8 @@ def serve(session: Session, party: DataOwnerParty) -> None:
     except BaseException as error:
         session.abort(error)
         raise
+    finally:
+        party.close()
     session.close()
 
 

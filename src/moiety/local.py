@@ -37,7 +37,10 @@ def simulate(
         raise ConfigError("both run files lie in one folder", hint="give each party a folder of its own")
     own_end, peer_end = memory_pair()
     attach_data_owner(peer_end, data_owner, randomness=randomness or SystemRandomness())
-    return train(label_owner, observer=observer, channel=own_end, randomness=randomness)
+    try:
+        return train(label_owner, observer=observer, channel=own_end, randomness=randomness)
+    finally:
+        peer_end.pump = None  # it holds the data owner, who would wait for the garbage collector otherwise
 
 
 def attach_data_owner(channel: MemoryChannel, path: Path, *, randomness: Randomness) -> None:

@@ -43,7 +43,7 @@ class ProgressBar:
 
     def notice(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        self._console.print(sentence)
+        self._console.print(sentence, soft_wrap=True)
 
     def begin(self, *, epochs: int, rows: int) -> None:
         """Start the bar over all rows of all epochs."""

@@ -128,10 +128,19 @@ class Schedule:
         return [int(part) for part in order]
 
     def _pass_order(self, split: Split, epoch: int) -> RowIndices:
-        rows = self.split_rows(split)
         if split is not Split.TRAIN:
-            return rows
-        return rows[_permutation(self.seed, b"epoch", index=epoch, count=len(rows))]
+            return self.split_rows(split)
+        if epoch not in self._last_order:
+            rows = self.split_rows(split)
+            order = rows[_permutation(self.seed, b"epoch", index=epoch, count=len(rows))]
+            self._last_order.clear()
+            self._last_order[epoch] = order
+        return self._last_order[epoch]
+
+    @cached_property
+    def _last_order(self) -> dict[int, RowIndices]:
+        """The order of the epoch asked for last: every batch of it asks again."""
+        return {}
 
 
 def _batch_sizes(rows: int, batch: int) -> list[int]:

@@ -36,7 +36,8 @@ def translated(error: ValidationError, *, model: type[BaseModel], path: Path) ->
     details = error.errors(include_url=False)
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     problem, hint = _described(first, model=model)
-    return ConfigError(f"{path}: {_key(first['loc'])} {problem}", hint=hint)
+    key = _key(first["loc"])
+    return ConfigError(f"{path}: {key} {problem}" if key else f"{path} {problem}", hint=hint)
 
 
 def _described(detail: ErrorDetails, *, model: type[BaseModel]) -> tuple[str, str]:

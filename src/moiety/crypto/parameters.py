@@ -2,12 +2,19 @@
 
 A product is correct but for an error of one unit, with probability 2^-spare per opened value, when
 
-    log2 q >= 65 + log2(19.7 * multiplier * contraction * r + 19.2 * (2N + 1)) + spare
+    log2 q >= 65 + log2(19.7 * multiplier * contraction * r + 19.2 * (2N + 1) + cut) + spare
 
 with N the ring degree and r the rows per ciphertext: every slot collects contraction x r noise terms of a
 fresh encryption (error at most 19, plus one half for rounding the message to the modulus), and the
 re-randomisation adds e0 + e1 s + e_pk u, that is 1 + N + N errors of at most 19.2. 64 of the 65 bits are
-the plaintext modulus, the last one is the half unit of rounding.
+the plaintext modulus, the last one is the half unit of rounding: the evaluator's r 2^64 / q lies within the
+noise of a half, on either side, with probability 2 * noise * 2^64 / q.
+
+A response crosses cut to b = 8 * response_bytes bits for c1' and b - 8 for c0' (ADR 0013). A restored
+coefficient of c1' is off by q / 2^(b + 1), by the 2^50 / 2^208 of q that the kernel's sum loses for each
+prime, and by one half for rounding back; c1' s has N such terms, s being ternary, and c0' adds one:
+
+    cut = (N + 2^8) q / 2^(b + 1) + (N + 1) (primes * q / 2^158 + 1/2)
 
 Security is that of RLWE with a uniform ternary secret and sigma 3.2 at 128 bits: the limits on log2 q are
 those of the Homomorphic Encryption Standard against quantum search (51, 101, 202, 411 bits for N = 2048,
@@ -29,6 +36,10 @@ DITHERED_SPARE_BITS: Final = 40
 """For a value that is dithered before it is opened, or whose shares are never opened."""
 EXACT_SPARE_BITS: Final = 64
 """For a value that is opened exactly."""
+
+LEAST_RESPONSE_BYTES: Final = 9
+MOST_RESPONSE_BYTES: Final = 19
+"""The kernel cuts to 8 to 19 bytes, and c0' has one less than c1'. At 19, moduli of 141 bits lose nothing."""
 
 # The largest primes of 47 and of 40 bits that are 1 modulo 2^15, so that they serve every degree.
 _PRIMES_47: Final = (
@@ -100,16 +111,32 @@ def require_secure(parameters: ParameterSet) -> None:
 
 
 def noise_bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> int:
-    """Bound the noise of a response, in units of the ciphertext modulus, rounded up."""
+    """Bound the noise of a response before it is cut, in units of the ciphertext modulus, rounded up."""
     terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
     evaluated = 197 * terms << shape.multiplier_bits
     rerandomised = 192 * (2 * degree + 1)
     return -(-(evaluated + rerandomised) // 10)
 
 
-def spare_bits(parameters: ParameterSet, shape: ProductShape, *, rows_per_ciphertext: int) -> float:
+@cache
+def cut_bound(parameters: ParameterSet, *, response_bytes: int) -> int:
+    """Bound what cutting a response adds to its noise, in units of the ciphertext modulus, rounded up."""
+    degree, modulus = parameters.degree, parameters.modulus
+    dropped = (degree + 2**8) * modulus << (208 - 8 * response_bytes - 1)
+    lost = (degree + 1) * len(parameters.primes) * modulus << 50
+    return -(-(dropped + lost) >> 208) + degree // 2 + 1
+
+
+def spare_bits(
+    parameters: ParameterSet,
+    shape: ProductShape,
+    *,
+    rows_per_ciphertext: int,
+    response_bytes: int = MOST_RESPONSE_BYTES,
+) -> float:
     """Bits left over: an opened value is off by one with probability 2^-spare."""
-    bound = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
+    evaluated = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
+    bound = evaluated + cut_bound(parameters, response_bytes=response_bytes)
     return log2(parameters.modulus) - 65 - log2(bound)
 
 

@@ -9,7 +9,10 @@ The response to the key holder is the rule that everything hangs on:
 
 with fresh ternary u, fresh errors and r uniform in Z_q on all N coefficients, every time. c0' is perfectly
 hidden by r and c1' by RLWE; the key holder's share is round(phase 2^64 / q), the evaluator's
-round(r 2^64 / q), and their sum is the product, off by one unit with probability |noise| 2^64 / q.
+round(r 2^64 / q), and their sum is the product, off by one unit with probability 2 |noise| 2^64 / q.
+
+Of c0' only the coefficients that carry rows of the product cross, so r and e0 are drawn for these alone. What
+crosses is cut to fewer bits: a public function of c0' and c1', its error part of the noise bound (ADR 0013).
 
 Does not know what the matrices mean, and sends nothing. Reference: section 4 of docs/design.md.
 Polynomial arrays are (ciphertexts, primes, degree).
@@ -24,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.crypto import kernel
-from moiety.crypto.packing import PackingPlan, pack_multipliers, pack_request, unpack_response
+from moiety.crypto.packing import PackingPlan, pack_multipliers, pack_request, read_sent
 from moiety.crypto.parameters import ParameterSet, transform
 from moiety.crypto.sampling import (
     SEED_BYTES,
@@ -103,7 +106,7 @@ class RlweKeyHolder(Secret):
             )
             yield b"".join([public, *pieces])
 
-    def _encrypt_piece(self, messages: RingArray, public: Seed, secret: Seed, numbers: range) -> bytes:
+    def _encrypt_piece(self, messages: RingArray, public: Seed, secret: Seed, numbers: range) -> memoryview:
         c0 = self._transform.encode(messages, threads=self._threads)
         errors = _each(_gaussian, self._parameters, secret, b"error", numbers)
         self._transform.add_small(c0, errors, threads=self._threads)
@@ -111,37 +114,38 @@ class RlweKeyHolder(Secret):
         for place, number in enumerate(numbers):
             uniform = _uniform(self._parameters, public, b"uniform part", number)
             self._transform.multiply_accumulate(c0[place : place + 1], uniform, self._negated_secret)
-        return self._transform.pack(c0, threads=self._threads).tobytes()
+        return self._transform.pack(c0, threads=self._threads).data
 
     def decrypt(self, blocks: Sequence[bytes], *, plan: PackingPlan) -> RingArray:
         """Decrypt all response blocks to this side's share, uint64 (rows, kept).
 
         Raises:
-            MalformedMessageError: a block is missing or too many, or is not two polynomials a ciphertext
-                with residues in range.
+            MalformedMessageError: a block is missing or too many, or not of its size.
         """
         parts = _numbered(blocks, plan.response_ranges)
         return np.concatenate([self._decrypt_block(block, plan, each) for block, each in parts])
 
     def _decrypt_block(self, block: bytes, plan: PackingPlan, numbers: range) -> RingArray:
-        packed = _residues(self._parameters, block, 2 * len(numbers))
-        packed_c0, packed_c1 = packed[: len(numbers)], packed[len(numbers) :]
-        shares = []
-        for each in _pieces(numbers, self._threads):
-            rows = slice(each.start - numbers.start, each.stop - numbers.start)
-            phase = self._phase(packed_c0[rows], packed_c1[rows])
-            rounded = self._transform.round_to_share(phase, threads=self._threads)
-            shares.append(unpack_response(plan, rounded, each))
-        return np.concatenate(shares)
+        c0, c1 = _split_response(block, plan, numbers)
+        phase = np.concatenate(
+            [self._product_piece(c1, plan, each, numbers.start) for each in _pieces(numbers, self._threads)],
+            axis=-1,
+        )
+        self._transform.add(phase, self._transform.restore(c0, threads=self._threads))
+        return self._transform.round_to_share(phase, threads=self._threads).reshape(-1, plan.shape.kept)
 
-    def _phase(self, packed_c0: NDArray[np.uint8], packed_c1: NDArray[np.uint8]) -> Polynomials:
-        c1 = _unpack(self._parameters, packed_c1, self._threads)
-        self._transform.forward(c1, threads=self._threads)
-        phase = np.zeros_like(c1)
-        self._transform.multiply_accumulate(phase, c1, self._secret, threads=self._threads)
-        self._transform.inverse(phase, threads=self._threads)
-        self._transform.add(phase, _unpack(self._parameters, packed_c0, self._threads))
-        return phase
+    def _product_piece(
+        self, c1: NDArray[np.uint8], plan: PackingPlan, numbers: range, first: int
+    ) -> Polynomials:
+        """Return c1' s of ciphertexts `numbers` where c0' was sent; `first` is the block's first number."""
+        piece = self._transform.restore(
+            c1[numbers.start - first : numbers.stop - first], threads=self._threads
+        )
+        self._transform.forward(piece, threads=self._threads)
+        product = np.zeros_like(piece)
+        self._transform.multiply_accumulate(product, piece, self._secret, threads=self._threads)
+        self._transform.inverse(product, threads=self._threads)
+        return read_sent(plan, product, numbers)
 
 
 class RlweEvaluator:
@@ -227,7 +231,8 @@ class RlweEvaluator:
                 rows = slice(each.start - numbers.start, each.stop - numbers.start)
                 piece = ciphertexts[each.start : each.stop]
                 piece[:, 0] = _unpack(parameters, packed[rows], self._threads)
-                piece[:, 1] = _each(_uniform, parameters, public, b"uniform part", each)
+                for place, number in enumerate(each):
+                    piece[place, 1] = _uniform(parameters, public, b"uniform part", number)[0]
                 flat = piece.reshape(-1, *shape[2:])
                 self._transform.inverse(flat, first=plan.column_levels, threads=self._threads)
         return ciphertexts
@@ -266,38 +271,32 @@ def _respond_piece(
     mask: Seed,
     numbers: range,
     threads: int,
-) -> tuple[bytes, bytes, RingArray]:
-    """Re-randomise and mask response ciphertexts `numbers`: c0' and c1' packed, and own share."""
+) -> tuple[memoryview, memoryview, RingArray]:
+    """Re-randomise and mask response ciphertexts `numbers`: c0' and c1' as they cross, and own share."""
     tables, parameters = transform(plan.parameters), plan.parameters
     u = _transformed(parameters, _each(_ternary, parameters, secret, b"u", numbers), threads)
-    r = _each(_uniform, parameters, mask, b"mask", numbers)
-    c0 = _rerandomised(plan, sums[:, 0], u, public_key[0], secret, b"e0", numbers, threads)
-    c1 = _rerandomised(plan, sums[:, 1], u, public_key[1], secret, b"e1", numbers, threads)
+    c1 = _rerandomised(plan, sums[:, 1], u, public_key[1], threads)
+    tables.add_small(c1, _each(_gaussian, parameters, secret, b"e1", numbers), threads=threads)
+    c0 = read_sent(plan, _rerandomised(plan, sums[:, 0], u, public_key[0], threads), numbers)
+    tables.add_small(c0, _each_sent(_gaussian, plan, secret, b"e0", numbers), threads=threads)
+    r = _each_sent(_uniform, plan, mask, b"mask", numbers)
     tables.subtract(c0, r)
-    share = unpack_response(plan, tables.round_to_share(r, threads=threads), numbers)
-    packed_c0, packed_c1 = (tables.pack(each, threads=threads).tobytes() for each in (c0, c1))
-    return packed_c0, packed_c1, share
+    share = tables.round_to_share(r, threads=threads).reshape(-1, plan.shape.kept)
+    cut_c0 = tables.cut(c0, width=plan.response_bytes - 1, threads=threads)
+    cut_c1 = tables.cut(c1, width=plan.response_bytes, threads=threads)
+    return cut_c0.data, cut_c1.data, share
 
 
 def _rerandomised(
-    plan: PackingPlan,
-    sums: Polynomials,
-    u: Polynomials,
-    key: Polynomials,
-    secret: Seed,
-    purpose: bytes,
-    numbers: range,
-    threads: int,
+    plan: PackingPlan, sums: Polynomials, u: Polynomials, key: Polynomials, threads: int
 ) -> Polynomials:
-    """Return sum + key u + e in coefficient form; `sums` is transformed along Y only."""
+    """Return sum + key u in coefficient form; `sums` is transformed along Y only."""
     tables = transform(plan.parameters)
     out = np.zeros_like(u)
     tables.multiply_accumulate(out, u, key, threads=threads)
     tables.inverse(out, first=plan.column_levels, threads=threads)
     tables.add(out, np.ascontiguousarray(sums))
     tables.inverse(out, last=plan.column_levels, threads=threads)
-    errors = _each(_gaussian, plan.parameters, secret, purpose, numbers)
-    tables.add_small(out, errors, threads=threads)
     return out
 
 
@@ -308,15 +307,33 @@ def _each(
     purpose: bytes,
     numbers: range,
 ) -> NDArray[Number]:
-    """Sample for each ciphertext number from its own stream."""
+    """Sample a polynomial for each ciphertext number from its own stream."""
     return np.concatenate([sample(parameters, seed, purpose, number) for number in numbers])
 
 
-def _uniform(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> Polynomials:
-    count = parameters.degree + UNIFORM_SPARE_WORDS
+def _each_sent(
+    sample: Callable[[ParameterSet, Seed, bytes, int, int], NDArray[Number]],
+    plan: PackingPlan,
+    seed: Seed,
+    purpose: bytes,
+    numbers: range,
+) -> NDArray[Number]:
+    """Sample for the coefficients of c0' that cross, those of each ciphertext from its own stream."""
+    lengths = [plan.sent_coefficients(range(number, number + 1)) for number in numbers]
+    drawn = zip(numbers, lengths, strict=True)
+    parts = [sample(plan.parameters, seed, purpose, number, length) for number, length in drawn]
+    return np.concatenate(parts, axis=-1)
+
+
+def _uniform(
+    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int, length: int = 0
+) -> Polynomials:
+    """Draw uniform residues, as many as the degree where no length is given."""
+    wanted = length or parameters.degree
+    count = wanted + UNIFORM_SPARE_WORDS
     primes = len(parameters.primes)
     words = expand_words(seed, purpose, index=index, count=primes * count)
-    return transform(parameters).uniform(words.reshape(1, primes, count), length=parameters.degree)
+    return transform(parameters).uniform(words.reshape(1, primes, count), length=wanted)
 
 
 def _ternary(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> NDArray[np.int64]:
@@ -325,8 +342,11 @@ def _ternary(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -
     return kernel.ternary(stream.reshape(1, size), length=parameters.degree)
 
 
-def _gaussian(parameters: ParameterSet, seed: Seed, purpose: bytes, index: int) -> NDArray[np.int64]:
-    words = expand_words(seed, purpose, index=index, count=parameters.degree)
+def _gaussian(
+    parameters: ParameterSet, seed: Seed, purpose: bytes, index: int, length: int = 0
+) -> NDArray[np.int64]:
+    """Draw errors, as many as the degree where no length is given."""
+    words = expand_words(seed, purpose, index=index, count=length or parameters.degree)
     return kernel.gaussian(words.reshape(1, -1), gaussian_thresholds())
 
 
@@ -347,6 +367,19 @@ def _pieces(numbers: range, threads: int) -> Iterator[range]:
     """Cut a block's ciphertext numbers into what the threads work on together."""
     step = PIECE * threads
     return (numbers[start : start + step] for start in range(0, len(numbers), step))
+
+
+def _split_response(
+    block: bytes, plan: PackingPlan, numbers: range
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """View a response block as what was sent of c0', (1, coefficients, width), and c1', (count, N, width)."""
+    degree, size = plan.parameters.degree, plan.response_bytes
+    due = plan.masked_bytes(numbers) + len(numbers) * degree * size
+    if len(block) != due:
+        raise MalformedMessageError(f"a response block of {len(block)} bytes came where {due} were due")
+    data = np.frombuffer(block, dtype=np.uint8)
+    c0, c1 = np.split(data, [plan.masked_bytes(numbers)])
+    return c0.reshape(1, -1, size - 1), c1.reshape(len(numbers), degree, size)
 
 
 def _residues(parameters: ParameterSet, packed: bytes | memoryview, count: int) -> NDArray[np.uint8]:

@@ -4,13 +4,14 @@ Fitted on training rows only, saved as JSON, and applied to any table with the s
 decides no split and clips nothing; the range of activations is the ring's matter. Imported by
 target, the data owner's loop and the demo.
 
-Shapes: N rows, D inputs.
+Shapes: N rows, D inputs; n and d some of them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from moiety.data.rules import RULE_NAMES, Fitted, OneHot, RuleName, fit_rule
 from moiety.data.table import Column, Table
 from moiety.errors import CheckpointCorruptError, ConfigError, DataError
+
+_PIECE_VALUES: Final = 2**20  # 8 MiB, of which encoding makes several copies
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Piece:
+    """Some rows of the inputs that one column gives.
+
+    Args:
+        first_row: index of its first row.
+        first_input: index of its first input.
+        values_nd: the inputs, float64, finite.
+    """
+
+    first_row: int
+    first_input: int
+    values_nd: NDArray[np.float64] = field(repr=False)
 
 
 class PreparedColumn(BaseModel):
@@ -126,13 +144,34 @@ class Preparation(BaseModel):
             table: a table with the fitted columns.
 
         Returns:
-            float64, shape (N, D), finite.
+            float64, shape (N, D), finite, all of it in memory.
 
         Raises:
             DataError: a column is not there, has missing or infinite values, or holds text where
                 it held numbers, or the other way round.
         """
         return np.hstack([column.fitted.transform(column.values(table)) for column in self.columns])
+
+    def pieces(self, table: Table) -> Iterator[Piece]:
+        """Make the same inputs piece by piece, with one column of the table in memory at a time.
+
+        Args:
+            table: a table with the fitted columns.
+
+        Yields:
+            Every row of every input once; column by column, and within a column by rows.
+
+        Raises:
+            DataError: as `transform`.
+        """
+        first_input = 0
+        for column in self.columns:
+            values_N, inputs = column.values(table), len(column.names)
+            rows = max(1, _PIECE_VALUES // inputs)
+            for first_row in range(0, len(values_N), rows):
+                values_nd = column.fitted.transform(values_N[first_row : first_row + rows])
+                yield Piece(first_row=first_row, first_input=first_input, values_nd=values_nd)
+            first_input += inputs
 
     def unseen(self, table: Table) -> dict[str, int]:
         """Count the rows whose category was not in the training rows, by column; 0 left out.

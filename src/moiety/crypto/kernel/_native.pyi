@@ -4,8 +4,9 @@ Arrays are C-contiguous and of exactly the type named; another type is a TypeErr
 a ValueError. Residues are below their primes on entry and on return. An array that is changed in
 place may be the same as another argument of the same shape, and must not overlap one otherwise.
 
-Shapes: C count, P primes, L length (a power of two, at most the degree), M column length (divides L),
-G groups, B blocks, W bytes of a residue. `threads` is from 1 to 256 and never changes a result.
+Shapes: C count, P primes, L length, M column length (divides L), G groups, B blocks, W bytes of a residue.
+L is a power of two, at most the degree; of add, subtract, add_small, round_to_share, cut, restore and uniform
+it is any number. `threads` is from 1 to 256 and never changes a result.
 """
 
 from collections.abc import Sequence
@@ -99,6 +100,16 @@ class Transform:
 
     def round_to_share(self, polynomials: NDArray[np.uint64], *, threads: int = 1) -> NDArray[np.uint64]:
         """Return floor(x * 2**64 / q + 1/2) modulo 2**64, (C, L), for x of residues (C, P, L)."""
+
+    def cut(self, polynomials: NDArray[np.uint64], *, width: int, threads: int = 1) -> NDArray[np.uint8]:
+        """Return x * 2**b / q rounded modulo 2**b as little-endian bytes, (C, L, width), b = 8 * width.
+
+        For residues (C, P, L) of x and a width of 8 to 19. What is rounded, halves upwards, is the sum over
+        the primes of y * floor(2**208 / p) / 2**(208 - b), with y = x * (q / p)**-1 modulo p.
+        """
+
+    def restore(self, cut: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.uint64]:
+        """Return floor(m * q / 2**b + 1/2) modulo each prime, (C, P, L), for m in (C, L, width)."""
 
     def pack(self, polynomials: NDArray[np.uint64], *, threads: int = 1) -> NDArray[np.uint8]:
         """Return the residues as little-endian bytes (C, P, L, W), as the largest prime needs."""

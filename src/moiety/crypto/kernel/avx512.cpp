@@ -14,6 +14,8 @@ const Path& avx512_path() {
       avx512::lift,
       avx512::encode,
       avx512::round,
+      avx512::cut,
+      avx512::restore,
       avx512::pack,
       avx512::unpack,
       avx512::uniform,

@@ -17,6 +17,10 @@ void encode(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
             const PrimeTable& table);
 void round(u64* out, const u64* residues, std::size_t used, std::size_t stride,
            const PrimeTable* tables, std::size_t primes);
+void cut(unsigned char* out, const u64* residues, std::size_t used, std::size_t stride,
+         const Tables& tables, std::size_t width);
+void restore(u64* out, const unsigned char* bytes, std::size_t used, std::size_t stride,
+             const Tables& tables, std::size_t width);
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width);
 bool unpack(u64* out, const unsigned char* bytes, std::size_t length, std::size_t width, u64 p);
 bool uniform(u64* out, const u64* words, std::size_t given, std::size_t length,

@@ -50,6 +50,32 @@ void round_to_share(u64* out, const u64* residues, const Tables& tables, std::si
   });
 }
 
+void cut(unsigned char* out, const u64* residues, const Tables& tables, std::size_t count,
+         std::size_t length, std::size_t width, std::size_t threads) {
+  const Path& path = active_path();
+  const std::size_t tasks = (length + kCutTask - 1) / kCutTask;
+  parallel_for(count * tasks, threads, [&](std::size_t task) {
+    const std::size_t polynomial = task / tasks;
+    const std::size_t begin = task % tasks * kCutTask;
+    path.cut(out + (polynomial * length + begin) * width,
+             residues + polynomial * tables.primes() * length + begin,
+             std::min(kCutTask, length - begin), length, tables, width);
+  });
+}
+
+void restore(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
+             std::size_t length, std::size_t width, std::size_t threads) {
+  const Path& path = active_path();
+  const std::size_t tasks = (length + kCutTask - 1) / kCutTask;
+  parallel_for(count * tasks, threads, [&](std::size_t task) {
+    const std::size_t polynomial = task / tasks;
+    const std::size_t begin = task % tasks * kCutTask;
+    path.restore(out + polynomial * tables.primes() * length + begin,
+                 bytes + (polynomial * length + begin) * width, std::min(kCutTask, length - begin),
+                 length, tables, width);
+  });
+}
+
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads) {
   const Path& path = active_path();

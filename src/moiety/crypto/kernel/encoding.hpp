@@ -21,6 +21,16 @@ void encode(u64* out, const u64* messages, const Tables& tables, std::size_t cou
 void round_to_share(u64* out, const u64* residues, const Tables& tables, std::size_t count,
                     std::size_t length, std::size_t threads);
 
+// x modulo q -> x 2^(8 width) / q rounded, modulo 2^(8 width), in `width` little-endian bytes: the topmost
+// bytes of sum of y floor(2^208 / p), with y = x (q / p)^-1 mod p, after half a unit is added. The sum is
+// below x 2^208 / q by less than 2^50 for each prime.
+void cut(unsigned char* out, const u64* residues, const Tables& tables, std::size_t count,
+         std::size_t length, std::size_t width, std::size_t threads);
+
+// m in `width` bytes -> floor(m q / 2^(8 width) + 1/2) modulo each prime.
+void restore(u64* out, const unsigned char* bytes, const Tables& tables, std::size_t count,
+             std::size_t length, std::size_t width, std::size_t threads);
+
 // Residues below their primes to `width` little-endian bytes each.
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width,
           std::size_t threads);

@@ -94,6 +94,14 @@ bool is_length(const Tables& tables, std::size_t length) {
   return length >= 1 && length <= tables.degree() && (length & (length - 1)) == 0;
 }
 
+// What is done coefficient by coefficient takes any length.
+template <typename T, typename Array>
+View<T, 3> residues_of(const Tables& tables, const Array& array, const char* name) {
+  const auto result = view<T, 3>(array, name, "(count, primes, length)");
+  require(result.shape[1] == tables.primes(), std::string(name) + " must have one row for each prime");
+  return result;
+}
+
 template <typename T, typename Array>
 View<T, 3> polynomials_of(const Tables& tables, const Array& array, const char* name) {
   const auto result = view<T, 3>(array, name, "(count, primes, length)");
@@ -150,8 +158,8 @@ void multiply_accumulate(const Tables& tables, const InPlace& accumulator, const
 
 template <void (Tables::*kOperation)(u64*, const u64*, std::size_t, std::size_t) const>
 void combine(const Tables& tables, const InPlace& accumulator, const Given& other) {
-  const auto sum = polynomials_of<u64>(tables, accumulator, "accumulator");
-  const auto x = polynomials_of<const u64>(tables, other, "other");
+  const auto sum = residues_of<u64>(tables, accumulator, "accumulator");
+  const auto x = residues_of<const u64>(tables, other, "other");
   require(x.shape == sum.shape, "accumulator and other must have the same shape");
   const nb::gil_scoped_release release;
   (tables.*kOperation)(sum.data, x.data, sum.shape[0], sum.shape[2]);
@@ -187,7 +195,7 @@ Result<u64> lifted(const Tables& tables, const Given& values, i64 threads) {
 
 void add_small_values(const Tables& tables, const InPlace& accumulator, const Given& values,
                       i64 threads) {
-  const auto sum = polynomials_of<u64>(tables, accumulator, "accumulator");
+  const auto sum = residues_of<u64>(tables, accumulator, "accumulator");
   const auto v = view<const i64, 2>(values, "values", "(count, length)");
   require(v.shape[0] == sum.shape[0] && v.shape[1] == sum.shape[2],
           "values must have the accumulator's count and length");
@@ -206,11 +214,36 @@ Result<u64> encoded(const Tables& tables, const Given& messages, i64 threads) {
 }
 
 Result<u64> rounded(const Tables& tables, const Given& polynomials, i64 threads) {
-  const auto x = polynomials_of<const u64>(tables, polynomials, "polynomials");
+  const auto x = residues_of<const u64>(tables, polynomials, "polynomials");
   const std::size_t used = thread_count(threads);
   auto out = make<u64, 2>({x.shape[0], x.shape[2]});
   const nb::gil_scoped_release release;
   round_to_share(out.data(), x.data, tables, x.shape[0], x.shape[2], used);
+  return out;
+}
+
+std::size_t checked_width(i64 width) {
+  require(width >= 8 && width <= 19, "width must be from 8 to 19");
+  return static_cast<std::size_t>(width);
+}
+
+Result<Bytes> cut_residues(const Tables& tables, const Given& polynomials, i64 wanted, i64 threads) {
+  const auto x = residues_of<const u64>(tables, polynomials, "polynomials");
+  const std::size_t width = checked_width(wanted);
+  const std::size_t used = thread_count(threads);
+  auto out = make<Bytes, 3>({x.shape[0], x.shape[2], width});
+  const nb::gil_scoped_release release;
+  cut(out.data(), x.data, tables, x.shape[0], x.shape[2], width, used);
+  return out;
+}
+
+Result<u64> restored(const Tables& tables, const Given& given, i64 threads) {
+  const auto b = view<const Bytes, 3>(given, "cut", "(count, length, width)");
+  const std::size_t width = checked_width(static_cast<i64>(b.shape[2]));
+  const std::size_t used = thread_count(threads);
+  auto out = make<u64, 3>({b.shape[0], tables.primes(), b.shape[1]});
+  const nb::gil_scoped_release release;
+  restore(out.data(), b.data, tables, b.shape[0], b.shape[1], width, used);
   return out;
 }
 
@@ -367,6 +400,9 @@ NB_MODULE(_native, module) {
       .def("encode", &encoded, "messages"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("round_to_share", &rounded, "polynomials"_a.noconvert(), nb::kw_only(),
            "threads"_a = 1)
+      .def("cut", &cut_residues, "polynomials"_a.noconvert(), nb::kw_only(), "width"_a,
+           "threads"_a = 1)
+      .def("restore", &restored, "cut"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("pack", &packed, "polynomials"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("unpack", &unpacked, "packed"_a.noconvert(), nb::kw_only(), "threads"_a = 1)
       .def("uniform", &uniform_residues, "words"_a.noconvert(), nb::kw_only(), "length"_a,

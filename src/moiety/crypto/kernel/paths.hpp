@@ -26,6 +26,8 @@ struct ProductTask {
 };
 
 constexpr std::size_t kRounded = 64;     // most coefficients of one tile of round
+constexpr std::size_t kCutTask = 2048;   // coefficients of one task of cut and restore
+constexpr std::size_t kCutBytes = 26;    // of the number whose topmost bytes cut keeps
 constexpr std::size_t kFrequencies = 8;  // of one task: multipliers of one cache line
 
 // One row, tile or task at a time; what they mean is said where the functions of all threads are
@@ -45,6 +47,11 @@ struct Path {
   // `used` coefficients of one polynomial, whose residue rows are `stride` words apart.
   void (*round)(u64* out, const u64* residues, std::size_t used, std::size_t stride,
                 const PrimeTable* tables, std::size_t primes);
+  // As round: `used` coefficients, residue rows `stride` words apart.
+  void (*cut)(unsigned char* out, const u64* residues, std::size_t used, std::size_t stride,
+              const Tables& tables, std::size_t width);
+  void (*restore)(u64* out, const unsigned char* bytes, std::size_t used, std::size_t stride,
+                  const Tables& tables, std::size_t width);
   void (*pack)(unsigned char* out, const u64* values, std::size_t count, std::size_t width);
   bool (*unpack)(u64* out, const unsigned char* bytes, std::size_t length, std::size_t width,
                  u64 p);

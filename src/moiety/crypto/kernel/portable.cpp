@@ -14,6 +14,8 @@ const Path& portable_path() {
       portable::lift,
       portable::encode,
       portable::round,
+      portable::cut,
+      portable::restore,
       portable::pack,
       portable::unpack,
       portable::uniform,

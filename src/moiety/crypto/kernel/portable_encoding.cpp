@@ -85,6 +85,133 @@ void round_tile(u64* out, const u64* residues, std::size_t used, std::size_t str
   for (std::size_t i = 0; i < used; ++i) out[i] = sums[i].integer + (sums[i].fraction_high >> 63);
 }
 
+// The sum that `cut` takes bytes of: 208 bits and what runs over.
+struct Sum208 {
+  u64 words[4] = {};
+
+  // y limbs is below 2^208.
+  void add_multiple(u64 y, const Limbs& limbs) {
+    u128 carry = 0;
+    for (std::size_t limb = 0; limb < 3; ++limb) {
+      // At most (2^64 - 1)^2 + 2 (2^64 - 1): that is just what 128 bits hold.
+      carry += static_cast<u128>(y) * limbs[limb] + words[limb];
+      words[limb] = static_cast<u64>(carry);
+      carry >>= 64;
+    }
+    words[3] += static_cast<u64>(carry);
+  }
+
+  void add_bit(std::size_t bit) {
+    u128 carry = u128{1} << bit % 64;
+    for (std::size_t word = bit / 64; word < 4; ++word) {
+      carry += words[word];
+      words[word] = static_cast<u64>(carry);
+      carry >>= 64;
+    }
+  }
+
+  unsigned char byte(std::size_t place) const {
+    return static_cast<unsigned char>(words[place / 8] >> (8 * (place % 8)));
+  }
+};
+
+void add_to_sums(Sum208* sums, const u64* row, std::size_t used, Modulus modulus, Factor inverse,
+                 Limbs fraction) {
+  for (std::size_t i = 0; i < used; ++i) {
+    sums[i].add_multiple(modulus.multiply(row[i], inverse), fraction);
+  }
+}
+
+template <std::size_t kWidth>
+void cut_tile(unsigned char* out, const u64* residues, std::size_t used, std::size_t stride,
+              const Tables& tables) {
+  constexpr std::size_t kSkipped = kCutBytes - kWidth;
+  Sum208 sums[kRounded];
+  for (std::size_t prime = 0; prime < tables.primes(); ++prime) {
+    const PrimeTable& table = tables.table(prime);
+    add_to_sums(sums, residues + prime * stride, used, table.modulus, table.crt_inverse,
+                table.fraction208);
+  }
+  for (std::size_t i = 0; i < used; ++i) {
+    sums[i].add_bit(8 * kSkipped - 1);
+    for (std::size_t byte = 0; byte < kWidth; ++byte) {
+      out[i * kWidth + byte] = sums[i].byte(kSkipped + byte);
+    }
+  }
+}
+
+// Words of m q 2^(64 kWords - 8 kWidth), modulo 2^(64 kWords): m q modulo 2^(8 kWidth) at the top.
+template <std::size_t kWidth>
+struct Restored {
+  static constexpr std::size_t kWords = (kWidth + 7) / 8;
+  static constexpr std::size_t kShift = 64 * kWords - 8 * kWidth;  // below 64
+
+  explicit Restored(const Limbs& modulus) {
+    for (std::size_t word = 0; word < kWords; ++word) {
+      shifted[word] = modulus[word] << kShift;
+      if (kShift != 0 && word > 0) shifted[word] |= modulus[word - 1] >> (64 - kShift) % 64;
+    }
+  }
+
+  void read(u64* u, const unsigned char* bytes) const {
+    u64 m[kWords] = {};
+    for (std::size_t byte = 0; byte < kWidth; ++byte) {
+      m[byte / 8] |= static_cast<u64>(bytes[byte]) << (8 * (byte % 8));
+    }
+    for (std::size_t word = 0; word < kWords; ++word) u[word] = 0;
+    for (std::size_t left = 0; left < kWords; ++left) {
+      u128 carry = 0;
+      for (std::size_t right = 0; left + right < kWords; ++right) {
+        carry += static_cast<u128>(m[left]) * shifted[right] + u[left + right];
+        u[left + right] = static_cast<u64>(carry);
+        carry >>= 64;
+      }
+    }
+  }
+
+  // As in encode_row, with R = 2^(64 kWords): what is left is s - u / R. `factors` ends with those of 2^-128
+  // and 2^-64.
+  static void reduce(u64* out, const u64* u, std::size_t used, Modulus modulus,
+                     std::array<Factor, 3> factors) {
+    for (std::size_t i = 0; i < used; ++i, u += kWords) {
+      u64 sum = 0;  // below 6p < 2^53
+      for (std::size_t word = 0; word < kWords; ++word) {
+        sum += modulus.multiply_lazy(u[word], factors[3 - kWords + word]);
+      }
+      sum = reduce_once(reduce_once(sum, 4 * modulus.p), 2 * modulus.p);
+      const u64 negated = modulus.p - reduce_once(sum, modulus.p);
+      out[i] = reduce_once(negated + (u[kWords - 1] >> 63), modulus.p);
+    }
+  }
+
+  u64 shifted[kWords];
+};
+
+template <std::size_t kWidth>
+void restore_tile(u64* out, const unsigned char* bytes, std::size_t used, std::size_t stride,
+                  const Tables& tables) {
+  const Restored<kWidth> restored(tables.modulus());
+  u64 u[kRounded * Restored<kWidth>::kWords];
+  for (std::size_t i = 0; i < used; ++i) {
+    restored.read(u + i * Restored<kWidth>::kWords, bytes + i * kWidth);
+  }
+  for (std::size_t prime = 0; prime < tables.primes(); ++prime) {
+    const PrimeTable& table = tables.table(prime);
+    Restored<kWidth>::reduce(out + prime * stride, u, used, table.modulus, table.restore);
+  }
+}
+
+// Calls body with each tile's start and size, and the width as a compile-time constant.
+template <std::size_t kWidth = 8, typename Body>
+void with_cut_width(std::size_t width, std::size_t used, const Body& body) {
+  if constexpr (kWidth < 19) {
+    if (width != kWidth) return with_cut_width<kWidth + 1>(width, used, body);
+  }
+  for (std::size_t i = 0; i < used; i += kRounded) {
+    body(std::integral_constant<std::size_t, kWidth>{}, i, used - i < kRounded ? used - i : kRounded);
+  }
+}
+
 template <std::size_t kWidth>
 void pack_range(unsigned char* out, const u64* values, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -125,6 +252,20 @@ void encode(u64* out, const u64* messages, std::size_t length, u64 modulus_low,
 void round(u64* out, const u64* residues, std::size_t used, std::size_t stride,
            const PrimeTable* tables, std::size_t primes) {
   round_tile(out, residues, used, stride, tables, primes);
+}
+
+void cut(unsigned char* out, const u64* residues, std::size_t used, std::size_t stride,
+         const Tables& tables, std::size_t width) {
+  with_cut_width(width, used, [&](auto constant, std::size_t first, std::size_t count) {
+    cut_tile<decltype(constant)::value>(out + first * width, residues + first, count, stride, tables);
+  });
+}
+
+void restore(u64* out, const unsigned char* bytes, std::size_t used, std::size_t stride,
+             const Tables& tables, std::size_t width) {
+  with_cut_width(width, used, [&](auto constant, std::size_t first, std::size_t count) {
+    restore_tile<decltype(constant)::value>(out + first, bytes + first * width, count, stride, tables);
+  });
 }
 
 void pack(unsigned char* out, const u64* values, std::size_t count, std::size_t width) {

@@ -87,6 +87,33 @@ Factor52 power_of_two52(u64 base, u64 exponent, u64 p) {
   return shorten(make_factor(power_public(base, exponent, p), p));
 }
 
+// Limbs of 52 bits of a 192-bit number.
+std::array<u64, 4> limbs52(const Limbs& limbs) {
+  const u64 mask = (u64{1} << 52) - 1;
+  return {limbs[0] & mask, (limbs[0] >> 52 | limbs[1] << 12) & mask,
+          (limbs[1] >> 40 | limbs[2] << 24) & mask, limbs[2] >> 28};
+}
+
+// floor(remainder 2^192 / p) for a remainder below p: long division, limb by limb.
+Limbs divide(u64 remainder, u64 p) {
+  Limbs quotient{};
+  for (std::size_t limb = 3; limb-- > 0;) {
+    const u128 dividend = static_cast<u128>(remainder) << 64;
+    quotient[limb] = static_cast<u64>(dividend / p);
+    remainder = static_cast<u64>(dividend % p);
+  }
+  return quotient;
+}
+
+void multiply_limbs(Limbs& number, u64 factor) {
+  u128 carry = 0;
+  for (u64& limb : number) {
+    carry += static_cast<u128>(limb) * factor;
+    limb = static_cast<u64>(carry);
+    carry >>= 64;
+  }
+}
+
 // All but what depends on the other primes.
 Prime52 make_words52(const PrimeTable& table) {
   const u64 p = table.modulus.p;
@@ -101,10 +128,10 @@ Prime52 make_words52(const PrimeTable& table) {
   result.two104 = power_of_two52(2, 104, p);
   result.inverse64 = power_of_two52(half, 64, p);
   result.inverse12 = power_of_two52(half, 12, p);
-  const u64 mask = (u64{1} << 52) - 1;
-  const Limbs& limbs = table.fraction;
-  result.fraction = {limbs[0] & mask, (limbs[0] >> 52 | limbs[1] << 12) & mask,
-                     (limbs[1] >> 40 | limbs[2] << 24) & mask, limbs[2] >> 28};
+  result.fraction = limbs52(table.fraction);
+  result.fraction208 = limbs52(table.fraction208);
+  result.restore = {power_of_two52(half, 156, p), power_of_two52(half, 104, p),
+                    power_of_two52(half, 52, p)};
   result.forward = factors52(table.forward);
   result.inverse = factors52(table.inverse);
   result.halves = factors52(table.halves);
@@ -125,11 +152,10 @@ PrimeTable make_table(std::size_t degree, u64 p) {
     table.halves.push_back(make_factor(half, p));
     half = multiply_public(half, ((p + 1) / 2), p);
   }
-  u64 remainder = 1;  // long division of 2^192 by p, limb by limb
-  for (std::size_t limb = 3; limb-- > 0;) {
-    const u128 dividend = static_cast<u128>(remainder) << 64;
-    table.fraction[limb] = static_cast<u64>(dividend / p);
-    remainder = static_cast<u64>(dividend % p);
+  table.fraction = divide(1, p);
+  table.fraction208 = divide(u64{1} << 16, p);
+  for (std::size_t limb = 0; limb < 3; ++limb) {
+    table.restore[limb] = make_factor(power_public((p + 1) / 2, 192 - 64 * limb, p), p);
   }
   table.words52 = make_words52(table);
   table.reals = {real_factors(table.forward, p), real_factors(table.inverse, p),
@@ -151,7 +177,7 @@ Tables::Tables(std::size_t degree, const std::vector<u64>& primes) : degree_(deg
       throw std::invalid_argument("primes must be distinct");
     }
     tables_.push_back(make_table(degree, p));
-    modulus_low_ *= p;
+    multiply_limbs(modulus_, p);
   }
   for (auto& table : tables_) {
     const u64 p = table.modulus.p;

@@ -35,7 +35,9 @@ struct Prime52 {
   Factor52 inverse64;    // 2^-64 mod p
   Factor52 inverse12;    // 2^-12 mod p
   Factor52 crt_inverse;  // (q / p)^-1 mod p
-  std::array<u64, 4> fraction{};  // floor(2^192 / p) in limbs of 52 bits, low limb first
+  std::array<u64, 4> fraction{};     // floor(2^192 / p) in limbs of 52 bits, low limb first
+  std::array<u64, 4> fraction208{};  // floor(2^208 / p), the same
+  std::array<Factor52, 3> restore{};  // 2^-156, 2^-104 and 2^-52 mod p
   Factors52 forward;
   Factors52 inverse;
   Factors52 halves;
@@ -61,6 +63,8 @@ struct PrimeTable {
   std::vector<Factor> halves;    // 2^-k
   Factor crt_inverse;            // (q / p)^-1 mod p
   Limbs fraction{};              // floor(2^192 / p)
+  Limbs fraction208{};           // floor(2^208 / p), below 2^188
+  std::array<Factor, 3> restore;  // 2^-192, 2^-128 and 2^-64 mod p
   Prime52 words52;
   RealTables reals;
 };
@@ -73,7 +77,8 @@ class Tables {
   std::size_t degree() const { return degree_; }
   std::size_t primes() const { return tables_.size(); }
   const PrimeTable& table(std::size_t prime) const { return tables_[prime]; }
-  u64 modulus_low() const { return modulus_low_; }
+  u64 modulus_low() const { return modulus_[0]; }
+  const Limbs& modulus() const { return modulus_; }
 
   // Levels first..last-1 of the transform of each polynomial, in place; reduced in, reduced out.
   void forward(u64* data, std::size_t count, std::size_t length, int first, int last,
@@ -89,7 +94,7 @@ class Tables {
  private:
   std::size_t degree_;
   std::vector<PrimeTable> tables_;
-  u64 modulus_low_ = 1;  // q mod 2^64
+  Limbs modulus_{1, 0, 0};  // q mod 2^192
 };
 
 }  // namespace moiety

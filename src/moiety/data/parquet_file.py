@@ -1,0 +1,119 @@
+"""Parquet files that count as one table, read one column at a time.
+
+A row batch over all columns would hold a page and a dictionary of every column at once: a gigabyte for 300
+columns, three where the file is one row group. A column at a time needs a few times that column. Imported
+by table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from moiety.data.columns import choose_columns, decoded_type, require_supported
+from moiety.errors import DataError
+
+_BUFFER_BYTES: Final = 2**16  # read ahead within a column; without it all of a column's pages are loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One file.
+
+    Args:
+        file: its path, or an open file.
+        metadata: its footer, read once.
+        stamp: what changes with its content; empty for an open file.
+    """
+
+    file: Any
+    metadata: Any
+    stamp: tuple[int, ...]
+
+
+class ParquetColumns:
+    """The columns wanted of some Parquet files, one below the other.
+
+    Args:
+        source: the file or folder, for messages.
+        parts: the files, in the order of their rows.
+        wanted: the columns; None means all.
+
+    Raises:
+        DataError: a column is not there, is named twice or holds neither numbers nor text, or the files
+            differ in their columns.
+    """
+
+    def __init__(self, source: Path, parts: Sequence[Any], *, wanted: Sequence[str] | None) -> None:
+        self._source = source
+        self._parts: list[_Part] = []
+        self._schema: list[tuple[str, Any]] = []
+        for file in parts:
+            self._add(file)
+        self.names = choose_columns([name for name, _ in self._schema], wanted, source)
+        self.rows = sum(part.metadata.num_rows for part in self._parts)
+        self._types = dict(self._schema)
+        for name in self.names:
+            require_supported(name, self._types[name], source)
+
+    @classmethod
+    def of_folder(cls, folder: Path, *, wanted: Sequence[str] | None) -> Self:
+        """Take all Parquet files of a folder, in the order of their names.
+
+        Raises:
+            DataError: there are none; and as the constructor.
+        """
+        # Names like _metadata and .part.crc are what other systems write beside their files.
+        paths = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._")
+        if not paths:
+            raise DataError(
+                f"{folder.name} is a folder without Parquet files",
+                hint="name a file, or a folder of files that end in .parquet",
+            )
+        return cls(folder, paths, wanted=wanted)
+
+    def read(self, name: str) -> Any:
+        """Read a column of `names` as a chunked Arrow array, dictionary codes replaced by their values.
+
+        Raises:
+            DataError: a file is another one by now.
+        """
+        kind = self._types[name]
+        columns = [self._read_part(part, name).cast(kind) for part in self._parts]
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks], type=kind)
+
+    def _add(self, file: Any) -> None:
+        stamp = _stamp(file)
+        with parquet.ParquetFile(file) as opened:
+            found = [(field.name, decoded_type(field.type)) for field in opened.schema_arrow]
+            metadata = opened.metadata
+        if self._parts and found != self._schema:
+            raise DataError(
+                f"{_name(file)} has other columns or types than {_name(self._parts[0].file)}",
+                hint="give all files of the folder the same columns in the same order, of the same types",
+            )
+        self._schema = found
+        self._parts.append(_Part(file=file, metadata=metadata, stamp=stamp))
+
+    def _read_part(self, part: _Part, name: str) -> Any:
+        if _stamp(part.file) != part.stamp:
+            raise DataError(
+                f"{_name(part.file)} has changed since it was opened",
+                hint="start again: the table has to stay as it is while it is in use",
+            )
+        with parquet.ParquetFile(part.file, metadata=part.metadata, buffer_size=_BUFFER_BYTES) as opened:
+            return opened.read(columns=[name]).column(name)
+
+
+def _stamp(file: Any) -> tuple[int, ...]:
+    if not isinstance(file, Path):
+        return ()
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _name(file: Any) -> str:
+    return file.name if isinstance(file, Path) else "the table"

@@ -1,0 +1,91 @@
+"""A large table, and a process that prepares it and measures its own memory.
+
+`python -m tests.large_table FILE FOLDER PIECE_VALUES [whole]` prints JSON: MB of memory before and at most,
+and seconds; with `whole` also the most after the table was prepared in memory. It reads VmHWM, since a
+child's ru_maxrss begins with what its parent had when it started it.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from moiety import activation_file
+from moiety.activation_file import ActivationFile
+from moiety.data import preparation
+from moiety.data.preparation import Preparation
+from moiety.data.table import Table, read_table
+from tests.randomness import words_of
+
+ROOT = Path(__file__).parents[1]
+GROUP_ROWS = 20_000
+BATCH = 8192
+
+Measured = dict[str, float]
+
+
+def write(path: Path, rows: int, columns: int) -> None:
+    """Write a table of numbers, uniform in [-1, 1), a part at a time."""
+    names = [f"f{number}" for number in range(columns)]
+    schema = pa.schema([("customer", pa.int64()), *((name, pa.float64()) for name in names)])
+    with parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, GROUP_ROWS):
+            ids = np.arange(start, min(start + GROUP_ROWS, rows))
+            words = words_of(f"rows from {start}", columns * len(ids)).reshape(columns, len(ids))
+            values = np.ldexp(words.astype(np.float64), -63) - 1
+            writer.write_table(
+                pa.Table.from_arrays([pa.array(each) for each in (ids, *values)], schema=schema)
+            )
+
+
+def measured(path: Path, folder: Path, *, piece_values: int, whole: bool = False) -> Measured:
+    """Measure in a process of its own."""
+    arguments = [str(path), str(folder), str(piece_values), *(["whole"] if whole else [])]
+    command = [sys.executable, "-m", "tests.large_table", *arguments]
+    finished = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    figures: Measured = json.loads(finished.stdout)
+    return figures
+
+
+def main(path: Path, folder: Path, piece_values: int, *, whole: bool) -> Measured:
+    """Prepare a table and read its rows in a shuffled order."""
+    preparation._PIECE_VALUES = activation_file._CHUNK_VALUES = piece_values  # type: ignore[misc]
+    write(folder / "small.parquet", 100, 3)
+    prepare(read_table(folder / "small.parquet", columns=None), folder)  # what only the first use loads
+    before, begin = memory("VmRSS"), time.perf_counter()
+    table = read_table(path, columns=None)
+    fitted = prepare(table, folder)
+    figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}
+    if whole:
+        fitted.transform(table)
+        figures["whole"] = memory("VmHWM")
+    return figures
+
+
+def prepare(table: Table, folder: Path) -> Preparation:
+    """Do what a session does before and between its products."""
+    table.id_digest(["customer"])
+    shuffled_N = np.argsort(words_of("order", table.rows))
+    features = [name for name in table.names if name != "customer"]
+    fitted = Preparation.fit(table, features=features, rules={}, rows=np.sort(shuffled_N[table.rows // 3 :]))
+    kept = ActivationFile(folder, fitted.pieces(table), rows=table.rows, in_features=len(fitted.names))
+    for start in range(0, table.rows, BATCH):
+        kept.batch(shuffled_N[start : start + BATCH], training=True)
+    return fitted
+
+
+def memory(name: str) -> float:
+    """Return a figure of this process in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name))
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    found = main(Path(given[0]), Path(given[1]), int(given[2]), whole="whole" in given)
+    sys.stdout.write(json.dumps(found))
