@@ -30,7 +30,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.run $(BENCH)
 	$(BIN)/python -m benchmarks.report
 
-# With peers, growth and a slow line: about half an hour of an idle machine. phe (GPL) is measured, never shipped.
+# With peers, growth and a slow line: tens of minutes. phe (GPL) is measured, never shipped.
 bench-full: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.run --full $(BENCH)

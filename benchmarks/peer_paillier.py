@@ -64,7 +64,7 @@ def operations(size: Size) -> Counts:
 
 def phe_units(key_bits: int) -> dict[Size, Counts]:
     """Return the seconds of each stage of the two small products."""
-    found = {}
+    found: dict[Size, Counts] = {}
     for size in (SMALL, LARGE):
         stages = Stages()
         PheProduct(size, key_bits=key_bits).run(stages)

@@ -193,7 +193,7 @@ class SealProduct:
         words = np.zeros(DEGREE, dtype=np.uint64)
         words[: opened.coeff_count()] = [opened.data(place) for place in range(opened.coeff_count())]
         unmasked = (words - self._masks[i, k].view(np.uint64)) << np.uint64(64 - MODULUS_BITS)
-        signed_words = unmasked.view(np.int64) >> (64 - MODULUS_BITS)
+        signed_words: Integers = unmasked.view(np.int64) >> (64 - MODULUS_BITS)
         return signed_words.reshape(g.n, g.k, g.d)[:, :, g.d - 1]
 
 

@@ -17,12 +17,17 @@ LIGHT: Final = {"color": "0.9"}
 
 def draw(records: list[Record], path: Path) -> None:
     """Draw growth along each dimension, and every system on the products that are measured."""
-    figure = Figure(figsize=(16, 5), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
-    for axis, (dimension, word) in zip(axes, WORDS.items(), strict=False):
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    figure.supylabel("ns of CPU for each multiply-accumulate, both parties")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(4, 5))
+    upper, lower = parts
+    upper.suptitle("products of 2048 rows, 128 features and 32 units, but for one of these")
+    lower.suptitle("every system; dashed: scaled from a part of the product")
+    axes = upper.subplots(1, 3, sharey=True)
+    for axis, (dimension, word) in zip(axes, WORDS.items(), strict=True):
         _growth(axis, records, dimension, word)
-    _products(axes[3], records)
-    figure.savefig(path, dpi=110)
+    _products(lower.subplots(), records)
+    figure.savefig(path, dpi=80)
 
 
 def _growth(axis: Any, records: list[Record], dimension: str, word: str) -> None:
@@ -32,8 +37,7 @@ def _growth(axis: Any, records: list[Record], dimension: str, word: str) -> None
         x = [getattr(size, dimension) for size, _ in sizes]
         y = [1e6 * least / size.multiplications for size, least in sizes]
         axis.loglog(x, y, marker="o", label=system)
-    axis.set_xlabel(f"{word} (otherwise 2048 rows, 128 features, 32 units)")
-    axis.set_ylabel("ns of CPU for each multiply-accumulate")
+    axis.set_xlabel(word)
     axis.grid(which="both", **LIGHT)
     axis.legend()
 
@@ -49,9 +53,8 @@ def _products(axis: Any, records: list[Record]) -> None:
         axis.semilogy(x, [points[shape] for shape in kept], style, marker="o", label=system)
     axis.set_xticks(range(len(shapes)), [shape.replace(")(", ")\n(") for shape in shapes])
     axis.set_xlim(-0.3, len(shapes) - 0.7)
-    axis.set_ylabel("ns of CPU for each multiply-accumulate, both parties (dashed: scaled)")
     axis.grid(which="both", axis="y", **LIGHT)
-    axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,6 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     2.0
     """
     logs = [(log(x), log(y)) for x, y in points]
-    mean_x, mean_y = (sum(each) / len(logs) for each in zip(*logs, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in logs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / spread
+    mean_x = sum(x for x, _ in logs) / len(logs)
+    spread = sum((x - mean_x) * x for x, _ in logs)
+    return sum((x - mean_x) * y for x, y in logs) / spread

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.instructions import RECORDED, changes, loops, read_dumps
 from benchmarks.measure import Record
 from benchmarks.report import PAGES, TABLES, fill
-from benchmarks.results import combine, machine_records, read, single, write
+from benchmarks.results import SCALED, combine, machine_records, read, single, write
 from benchmarks.run import chosen
-from benchmarks.scaling import SCALED, counted, linear, scaled_records
+from benchmarks.scaling import counted, linear, scaled_records
 from benchmarks.shapes import Size
 from moiety.crypto import kernel
 

@@ -240,6 +240,7 @@ def test_id_digest_does_not_depend_on_how_many_ids_are_taken_at_once(
         (["", "NA"] * 45 + ["yes"], "string"),
         (["1"] * 90 + ["true"], "bool"),
         (["7"] * 90 + ["true"], "string"),
+        (['"two\nlines"'] * 90, "string"),
         (["0.5", "NA"] * 45 + ["7"], "double"),
         (["1"] * 90 + ['"a, b"', '"two\nlines"', '"a ""word"""', '""'], "string"),
     ],

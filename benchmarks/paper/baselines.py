@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.measure import machine, use_one_core
+from benchmarks.measure import use_one_core
 from benchmarks.paper import python_paillier
 from benchmarks.paper.all_layers import WEIGHT_BITS, dearer_counts, encrypt_layers, train_step
 from benchmarks.paper.cost import Cost, Forecast, per_row, predicted
 from benchmarks.paper.data import credit, mnist
 from benchmarks.paper.elementwise import OPERATIONS, RANDOMISER, Elementwise
+from benchmarks.paper.machine import machine
 from benchmarks.paper.networks import NETWORKS, Network
 from moiety.crypto.paillier.keys import PrivateKey
 from moiety.crypto.sampling import SystemRandomness

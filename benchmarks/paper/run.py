@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks.measure import machine, use_one_core
+from benchmarks.measure import use_one_core
 from benchmarks.paper import baselines
+from benchmarks.paper.machine import machine
 from benchmarks.paper.report import print_report
 from benchmarks.paper.timings import timings
 from benchmarks.paper.variants import outcomes
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
             _add("accuracy", asdict(outcome), key=("training", "seed"))
     if "timings" in options.parts:
         use_one_core()
-        _write("timings", [asdict(each) for each in timings(console)])
+        for timing in timings(console):
+            _add("timings", asdict(timing), key=("training", "first_epoch"))
     if "baselines" in options.parts:
         baselines.main([])
     print_report(_read(), json.loads(baselines.RESULTS.read_text(encoding="utf-8")), console)
