@@ -6,6 +6,7 @@ import pytest
 from moiety.errors import PolicyError
 from moiety.messages import Block, Kind
 from moiety.policy import Meter
+from moiety.products import Product
 from moiety.ring import RingArray
 from moiety.schedule import RowIndices, Split
 from moiety.simulate import Pair, handshake
@@ -115,8 +116,21 @@ def test_weights_cross_once_between_updates() -> None:
     assert not np.array_equal(pair.forward(first, training=False), z_NK)
     pair.forward(second, training=True)
     assert seen.count(Kind.WEIGHTS) == 2
-    (smaller,) = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)
-    pair.update(gradient_of(second, 3))
-    pair.forward(smaller, training=False)
-    pair.forward(first, training=False)  # in another layout
-    assert seen.count(Kind.WEIGHTS) == 4
+
+
+def test_weights_cross_again_in_another_layout() -> None:
+    contract = contract_of(label=label_terms(rows=300, batch=256, validation=0.01), data=data_terms(rows=300))
+    seen: list[Kind] = []
+    pair = Pair(
+        contract,
+        table_of(contract),
+        randomness=RecordedRandomness(b"layout"),
+        observe=lambda block: seen.append(block.kind),
+    )
+    (few,) = contract.schedule.batches(Split.VALIDATION, epoch=0)
+    (many,) = contract.schedule.batches(Split.TRAIN, epoch=0)
+    plans = [contract.plan(Product.FORWARD, handle.rows) for handle in (few, many)]
+    assert plans[0].request_sizes != plans[1].request_sizes
+    for handle in (few, many, many, few):
+        pair.forward(handle, training=False)
+    assert seen.count(Kind.WEIGHTS) == 3
