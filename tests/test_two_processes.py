@@ -1,5 +1,6 @@
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,14 +139,25 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
     assert not (files.label_owner.parent / "small").exists()
 
 
+def interrupt(running: Process) -> None:
+    """Press Ctrl-C, and again after a while: Python drops one that falls into a callback from C."""
+    for _ in range(3):
+        running.process.send_signal(signal.SIGINT)
+        try:
+            running.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
 def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
     configure(files.label_owner, {"train.epochs": 100})
     configure(files.data_owner, {"policy.released_z_per_row": 10_000})
     with Provider(files) as provider, process("train", files.label_owner) as trainer:
         trainer.wait_for("epoch 1: loss")
-        trainer.process.send_signal(signal.SIGINT)
+        interrupt(trainer)
         trained = trainer.end()
     assert trained.code == 130
-    assert trained.errors.strip() == "interrupted"
+    assert trained.errors.strip().endswith("interrupted")
     assert isinstance(provider.error, PeerAbortedError)
     assert "stopped the session (interrupted)" in provider.error.message
