@@ -185,6 +185,26 @@ def test_abort_before_the_peer_bound_its_session() -> None:
         first.receive()
 
 
+def test_abort_of_an_interrupt_between_sending_a_frame_and_counting_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, first_end, _ = sessions()
+    delivered = first_end.send
+
+    def send(data: bytes) -> None:
+        delivered(data)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first_end, "send", send)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        first.send([BLOCK])
+    first.abort(caught.value)
+    assert second.receive() == BLOCK
+    with pytest.raises(PeerAbortedError, match="interrupted"):
+        second.receive()
+
+
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\xff"])
 def test_abort_with_an_unknown_code(payload: bytes) -> None:
     _, second, first_end, _ = sessions()

@@ -157,10 +157,10 @@ class Session:
                 f"both sides say they are the {self._role.name.lower().replace('_', ' ')}",
                 hint='one run file needs role = "data-owner", the other role = "label-owner"',
             )
+        if frame.block.kind is Kind.ABORT:
+            return  # a party may stop before it bound the session, or between sending a frame and counting it
         if frame.sequence != self._received or frame.acknowledged > self._sent:
             raise RemoteProtocolError(f"frame {frame.sequence} came where frame {self._received} was due")
-        if frame.block.kind is Kind.ABORT:
-            return  # a party may stop before it could bind the session
         if (frame.contract, frame.session) != (self._contract, self._session):
             raise RemoteProtocolError("a frame belongs to another contract or session")
 
