@@ -136,13 +136,10 @@ class Transcript:
         """The key holder's share of a product."""
         return self.holder.decrypt(self.blocks[number], plan=self.plan)
 
-    def response(self, number: int = 0) -> tuple[Polynomials, Polynomials]:
-        """What a response says of c0', (1, primes, entries of the product), and c1', in coefficients."""
-        parts: list[list[Polynomials]] = [[], []]
-        for block, numbers in zip(self.blocks[number], self.plan.response_ranges, strict=True):
-            for part, cut in zip(parts, rlwe._split_response(block, self.plan, numbers), strict=True):
-                part.append(self.tables.restore(cut))
-        return np.concatenate(parts[0], axis=-1), np.concatenate(parts[1])
+    def response(self, number: int = 0) -> Polynomials:
+        """What a response says: c1' of each ciphertext, in coefficients."""
+        data = np.frombuffer(b"".join(self.blocks[number]), dtype=np.uint8)
+        return self.tables.restore(data.reshape(-1, self.plan.parameters.degree, self.plan.response_bytes))
 
     def uniform_part(self) -> Polynomials:
         """The request's first c1, transformed."""
@@ -157,14 +154,14 @@ class Transcript:
         joined = join_residues(phase, self.plan.parameters.primes)
         return joined.reshape(self.plan.column_length, self.plan.slots)
 
-    def response_phases(self) -> Integers:
-        """Decrypt a response without rounding, where c0' was sent: (rows, kept) modulo q."""
-        phase, c1 = self.response()
+    def response_phases(self, c0: Polynomials) -> Integers:
+        """Decrypt a response without rounding, given c0' where rows lie: (rows, kept) modulo q."""
+        phase, c1 = c0.copy(), self.response()
         self.tables.forward(c1)
         product = np.zeros_like(c1)
         self.tables.multiply_accumulate(product, c1, self.holder._secret)
         self.tables.inverse(product)
-        self.tables.add(phase, packing.read_sent(self.plan, product, range(self.plan.responses)))
+        self.tables.add(phase, packing.read_rows(self.plan, product, range(self.plan.responses)))
         joined = join_residues(phase, self.plan.parameters.primes)
         return joined.reshape(self.plan.shape.rows, self.plan.shape.kept)
 

@@ -18,6 +18,9 @@ class FakeKeyHolder:
         """Return no key."""
         return b""
 
+    def prepare(self, *, plan: PackingPlan, randomness: Randomness) -> None:
+        """Do nothing."""
+
     def encrypt(self, matrix_DK: RingArray, *, plan: PackingPlan, randomness: Randomness) -> Iterator[bytes]:
         """Yield the matrix in blocks."""
         del randomness
@@ -34,6 +37,9 @@ class FakeKeyHolder:
 
 class FakeEvaluator:
     """Multiplies in the clear and splits the product into shares."""
+
+    def prepare(self, *, plan: PackingPlan, randomness: Randomness) -> None:
+        """Do nothing."""
 
     def respond(
         self,

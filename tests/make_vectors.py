@@ -1,7 +1,7 @@
 """Write the known-answer vectors: `python -m tests.make_vectors`. Every answer is the oracle's.
 
 Integers of a matrix are hexadecimal, 8 little-endian bytes each, row after row. The seeds are
-those of the secret key, the uniform part, the request's errors, the response's errors and the mask.
+those of the secret key, the uniform part, the request's errors and the response's errors.
 A bad vector is one edit of the bytes that a good one produces.
 """
 
@@ -14,19 +14,22 @@ from tests import oracle
 
 FOLDER = Path(__file__).parent / "vectors"
 PRIMES = (140737488125953, 140737487306753, 140737486716929)
-SEEDS = ("secret_key", "uniform_part", "request_errors", "response_errors", "mask")
+SEEDS = ("secret_key", "uniform_part", "request_errors", "response_errors")
 SMALL = 256
 SHAPES = {
-    # name: degree, (rows, contraction, kept), slots, contracted, response bytes
-    "one-by-one": (SMALL, (1, 1, 1), 1, 1, 14),
-    "one-by-one-packed": (SMALL, (1, 1, 1), 1, 256, 15),
-    "powers-of-two": (SMALL, (8, 16, 4), 4, 8, 15),
-    "kept-below-slots": (SMALL, (5, 7, 3), 4, 4, 16),
-    "several-ciphertexts": (SMALL, (9, 19, 3), 4, 16, 15),
-    "one-row-per-ciphertext": (SMALL, (3, 70, 4), 4, 64, 17),
-    "one-entry-per-ciphertext": (SMALL, (70, 3, 2), 2, 1, 18),
-    "all-slots-kept": (SMALL, (2, 2, 256), 256, 1, 19),
-    "rlwe-8192-141": (8192, (5, 70, 3), 4, 64, 15),
+    # name: degree, (rows, contraction, kept), slots, contracted, request bytes, response bytes
+    "one-by-one": (SMALL, (1, 1, 1), 1, 1, 14, 13),
+    "one-by-one-packed": (SMALL, (1, 1, 1), 1, 256, 15, 14),
+    "powers-of-two": (SMALL, (8, 16, 4), 4, 8, 16, 14),
+    "kept-below-slots": (SMALL, (5, 7, 3), 4, 4, 17, 16),
+    "several-ciphertexts": (SMALL, (9, 19, 3), 4, 16, None, 15),
+    "several-ciphertexts-cut": (SMALL, (9, 19, 3), 4, 16, 16, 14),
+    "contracted-no-power-of-two": (SMALL, (43, 13, 3), 4, 3, 16, 14),
+    "rows-no-power-of-two": (SMALL, (7, 50, 3), 4, 21, 16, 14),
+    "one-row-per-ciphertext": (SMALL, (3, 70, 4), 4, 64, 18, 17),
+    "one-entry-per-ciphertext": (SMALL, (70, 3, 2), 2, 1, 19, 18),
+    "all-slots-kept": (SMALL, (2, 2, 256), 256, 1, None, 19),
+    "rlwe-8192-141": (8192, (5, 70, 3), 4, 64, 16, 14),
 }
 
 
@@ -53,12 +56,12 @@ def from_hex(text: str, *, columns: int, signed: bool) -> oracle.Matrix:
 
 def layout_of(vector: dict[str, Any]) -> oracle.Layout:
     ring = oracle.Ring(degree=vector["degree"], primes=tuple(vector["primes"]))
-    names = ("rows", "contraction", "kept", "slots", "contracted", "response_bytes")
+    names = ("rows", "contraction", "kept", "slots", "contracted", "request_bytes", "response_bytes")
     return oracle.Layout(ring=ring, **{name: vector[name] for name in names})
 
 
 def inputs(name: str) -> dict[str, Any]:
-    degree, (rows, contraction, kept), slots, contracted, response_bytes = SHAPES[name]
+    degree, (rows, contraction, kept), slots, contracted, request_bytes, response_bytes = SHAPES[name]
     plain = matrix(f"{name} plain", rows, contraction, bits=15)
     secret_matrix = matrix(f"{name} matrix", contraction, kept, bits=64)
     purposes = ("public", *SEEDS)
@@ -72,6 +75,7 @@ def inputs(name: str) -> dict[str, Any]:
         "kept": kept,
         "slots": slots,
         "contracted": contracted,
+        "request_bytes": request_bytes,
         "response_bytes": response_bytes,
         "public_seed": seeds.pop("public"),
         "seeds": seeds,
@@ -94,9 +98,7 @@ def answers(vector: dict[str, Any]) -> dict[str, Any]:
     )
     evaluator = oracle.Evaluator(layout.ring, public_key=holder.public_key(), public_seed=public_seed)
     plain = from_hex(vector["plain"], columns=layout.contraction, signed=True)
-    responses = evaluator.respond(
-        layout, plain, requests, secret=seeds["response_errors"], mask=seeds["mask"]
-    )
+    responses = evaluator.respond(layout, plain, requests, secret=seeds["response_errors"])
     blocks = [block for block, _ in responses]
     return {
         "public_key": sha256(holder.public_key()).hexdigest(),
@@ -124,21 +126,22 @@ def bad_vectors() -> list[dict[str, Any]]:
         "no-block": {"blocks": 0},
         "one-block-too-many": {"blocks": 2},
     }
-    # Every number of a response's bytes stands for a residue: only its size can be wrong.
+    # Every number of bytes that were cut stands for a residue: only their size can be wrong.
     targets = {
-        "public-key": residues | sizes,
-        "request": residues | sizes | counted,
-        "response": sizes | counted,
+        "public-key": ("several-ciphertexts", residues | sizes),
+        "request": ("several-ciphertexts", residues | sizes | counted),
+        "cut-request": ("several-ciphertexts-cut", sizes | counted),
+        "response": ("several-ciphertexts", sizes | counted),
     }
     return [
         {
             "name": f"{target}-{name}",
-            "of": "several-ciphertexts",
+            "of": of,
             "target": target,
             "edit": edit,
             "expect": "MalformedMessageError",
         }
-        for target, chosen in targets.items()
+        for target, (of, chosen) in targets.items()
         for name, edit in chosen.items()
     ]
 

@@ -49,7 +49,8 @@ class Ring:
 class Layout:
     """A product P M of (rows x contraction) by (contraction x kept), l = slots, c = contracted.
 
-    A coefficient of c1' crosses in `response_bytes`, one of c0' in one byte less.
+    A coefficient of c0 crosses in `request_bytes`, or as residues where that is None, one of c1' in
+    `response_bytes`.
     """
 
     ring: Ring
@@ -58,20 +59,25 @@ class Layout:
     kept: int
     slots: int
     contracted: int
+    request_bytes: int | None
     response_bytes: int
 
     @property
     def rows_per_ciphertext(self) -> int:
         return self.ring.degree // (self.slots * self.contracted)
 
+    @property
+    def asked_bytes(self) -> int:
+        whole = self.ring.polynomial_bytes
+        return whole if self.request_bytes is None else self.ring.degree * self.request_bytes
+
     def request_blocks(self) -> list[range]:
         count = -(-self.contraction // self.contracted)
-        return _blocks(count, (BLOCK_BYTES - SEED_BYTES) // self.ring.polynomial_bytes)
+        return _blocks(count, (BLOCK_BYTES - SEED_BYTES) // self.asked_bytes)
 
     def response_blocks(self) -> list[range]:
         count = -(-self.rows // self.rows_per_ciphertext)
-        masked = self.rows_per_ciphertext * self.kept * (self.response_bytes - 1)
-        return _blocks(count, BLOCK_BYTES // (masked + self.ring.degree * self.response_bytes))
+        return _blocks(count, BLOCK_BYTES // (self.ring.degree * self.response_bytes))
 
     def carrying(self, g: int) -> list[int]:
         """Which coefficients of response ciphertext g carry the product: Y^(t c + c - 1), row g r + t."""
@@ -83,8 +89,7 @@ class Layout:
         return [start + column for start in starts for column in range(self.kept)]
 
     def response_size(self, block: range) -> int:
-        masked = sum(len(self.carrying(g)) for g in block)
-        return masked * (self.response_bytes - 1) + len(block) * self.ring.degree * self.response_bytes
+        return len(block) * self.ring.degree * self.response_bytes
 
 
 def _blocks(count: int, size: int) -> list[range]:
@@ -108,15 +113,14 @@ def words(seed: bytes, purpose: bytes, *, index: int, count: int) -> list[int]:
     return [int.from_bytes(stream[at : at + 8], "little") for at in range(0, 8 * count, 8)]
 
 
-def uniform(ring: Ring, seed: bytes, purpose: bytes, index: int, length: int | None = None) -> Values:
-    """Uniform residues: each prime in turn reads length + 64 words and skips the rejected ones."""
-    length = length or ring.degree
-    count = length + UNIFORM_SPARE_WORDS
+def uniform(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Values:
+    """Uniform residues: each prime in turn reads N + 64 words and skips the rejected ones."""
+    count = ring.degree + UNIFORM_SPARE_WORDS
     stream = words(seed, purpose, index=index, count=count * len(ring.primes))
     residues = []
     for place, prime in enumerate(ring.primes):
         own = stream[place * count : (place + 1) * count]
-        residues.append(accept_uniform(own, prime=prime, length=length))
+        residues.append(accept_uniform(own, prime=prime, length=ring.degree))
     return residues
 
 
@@ -131,9 +135,9 @@ def ternary(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Polynomial:
     return [byte % 3 - 1 for byte in stream if byte != 255][: ring.degree]
 
 
-def gaussian(ring: Ring, seed: bytes, purpose: bytes, index: int, length: int | None = None) -> Polynomial:
+def gaussian(ring: Ring, seed: bytes, purpose: bytes, index: int) -> Polynomial:
     """Discrete Gaussian, sigma 3.2, at most 19: the lowest bit is the sign, 63 the magnitude."""
-    stream = words(seed, purpose, index=index, count=length or ring.degree)
+    stream = words(seed, purpose, index=index, count=ring.degree)
     return [(-1) ** (word & 1) * _magnitude(word >> 1) for word in stream]
 
 
@@ -340,42 +344,39 @@ class KeyHolder:
     def encrypt(self, layout: Layout, matrix: Matrix, *, public: bytes, secret: bytes) -> list[bytes]:
         """A block: the public seed, then c0 = e - a s + round(m q / 2^64) of each ciphertext."""
         return [
-            public
-            + b"".join(self._encrypt(pack_request(layout, matrix, b), public, secret, b) for b in block)
+            public + b"".join(self._encrypt(layout, matrix, public, secret, b) for b in block)
             for block in layout.request_blocks()
         ]
 
-    def _encrypt(self, message: Polynomial, public: bytes, secret: bytes, b: int) -> bytes:
-        ring = self.ring
+    def _encrypt(self, layout: Layout, matrix: Matrix, public: bytes, secret: bytes, b: int) -> bytes:
+        ring, message = self.ring, pack_request(layout, matrix, b)
         a = from_values(ring, uniform(ring, public, b"uniform part", b))
         error = gaussian(ring, secret, b"error", b)
         scaled = [scale_up(ring, each) for each in message]
         c0 = add(ring, error, negate(multiply(ring, a, self.secret)), scaled)
-        return to_bytes(ring, to_values(ring, c0))
+        if layout.request_bytes is None:
+            return to_bytes(ring, to_values(ring, c0))
+        return cut(ring, c0, layout.request_bytes)
 
     def decrypt(self, layout: Layout, blocks: list[bytes]) -> Matrix:
-        """The key holder's share: the phase c0' + c1' s, rounded."""
+        """The key holder's share: c1' s where rows lie, rounded."""
         numbering = layout.response_blocks()
         _check_sizes(blocks, [layout.response_size(each) for each in numbering])
-        phases = [
-            phase
+        parts = [
+            part
             for block, numbers in zip(blocks, numbering, strict=True)
-            for each in self.phases(layout, block, numbers)
-            for phase in each
+            for each in self.parts(layout, block, numbers)
+            for part in each
         ]
-        return as_rows(layout, [scale_down(self.ring, phase) for phase in phases])
+        return as_rows(layout, [scale_down(self.ring, part) for part in parts])
 
-    def phases(self, layout: Layout, block: bytes, numbers: range) -> Iterator[list[int]]:
-        """A block holds what is sent of all its c0', then all its c1'; the phases where c0' was sent."""
-        ring, width = self.ring, layout.response_bytes
-        counts = [len(layout.carrying(g)) for g in numbers]
-        middle = sum(counts) * (width - 1)
-        masked = iter(restore(ring, block[:middle], width - 1))
+    def parts(self, layout: Layout, block: bytes, numbers: range) -> Iterator[list[int]]:
+        """A block holds its c1'; of each, c1' s where rows lie."""
+        ring, size = self.ring, self.ring.degree * layout.response_bytes
         for place, g in enumerate(numbers):
-            start = middle + place * ring.degree * width
-            c1 = restore(ring, block[start : start + ring.degree * width], width)
+            c1 = restore(ring, block[place * size : (place + 1) * size], layout.response_bytes)
             product = multiply(ring, c1, self.secret)
-            yield [(next(masked) + product[each]) % ring.modulus for each in layout.carrying(g)]
+            yield [product[each] for each in layout.carrying(g)]
 
 
 class Evaluator:
@@ -388,54 +389,57 @@ class Evaluator:
         self.pk1 = from_values(ring, uniform(ring, public_seed, b"pk1", 0))
 
     def respond(
-        self, layout: Layout, plain: Matrix, blocks: list[bytes], *, secret: bytes, mask: bytes
+        self, layout: Layout, plain: Matrix, blocks: list[bytes], *, secret: bytes
     ) -> list[tuple[bytes, Matrix]]:
-        """Per block: of all c0' = sum + pk0 u + e0 - r what carries rows, all c1' = sum + pk1 u + e1."""
+        """Per block: all c1' = sum + pk1 u + e1, and the own share, of c0' = sum + pk0 u where rows lie."""
         ciphertexts = self.read_requests(layout, blocks)
         answers = []
         for numbers in layout.response_blocks():
-            parts = [
-                self._respond(layout, plain, ciphertexts, secret=secret, mask=mask, g=g) for g in numbers
+            pairs = [self.phases(layout, plain, ciphertexts, secret=secret, g=g) for g in numbers]
+            data = b"".join(cut(self.ring, c1, layout.response_bytes) for _, c1 in pairs)
+            carried = [
+                c0[each] for g, (c0, _) in zip(numbers, pairs, strict=True) for each in layout.carrying(g)
             ]
-            data = b"".join(c0 for c0, _, _ in parts) + b"".join(c1 for _, c1, _ in parts)
-            answers.append((data, [row for _, _, rows in parts for row in rows]))
+            answers.append((data, as_rows(layout, [scale_down(self.ring, each) for each in carried])))
         return answers
 
     def read_requests(self, layout: Layout, blocks: list[bytes]) -> list[tuple[Polynomial, Polynomial]]:
         ring, numbering = self.ring, layout.request_blocks()
-        _check_sizes(blocks, [SEED_BYTES + len(each) * ring.polynomial_bytes for each in numbering])
+        _check_sizes(blocks, [SEED_BYTES + len(each) * layout.asked_bytes for each in numbering])
         ciphertexts = []
         for block, numbers in zip(blocks, numbering, strict=True):
             seed = block[:SEED_BYTES]
-            for b, values in zip(numbers, from_bytes(ring, block[SEED_BYTES:]), strict=True):
+            for b, c0 in zip(numbers, self._asked(layout, block[SEED_BYTES:]), strict=True):
                 a = from_values(ring, uniform(ring, seed, b"uniform part", b))
-                ciphertexts.append((from_values(ring, values), a))
+                ciphertexts.append((c0, a))
         return ciphertexts
 
-    def _respond(
+    def _asked(self, layout: Layout, data: bytes) -> Iterator[Polynomial]:
+        if layout.request_bytes is None:
+            return (from_values(self.ring, values) for values in from_bytes(self.ring, data))
+        starts = range(0, len(data), layout.asked_bytes)
+        parts = (data[start : start + layout.asked_bytes] for start in starts)
+        return (restore(self.ring, part, layout.request_bytes) for part in parts)
+
+    def phases(
         self,
         layout: Layout,
         plain: Matrix,
         ciphertexts: list[tuple[Polynomial, Polynomial]],
         *,
         secret: bytes,
-        mask: bytes,
         g: int,
-    ) -> tuple[bytes, bytes, Matrix]:
+    ) -> tuple[Polynomial, Polynomial]:
+        """c0' and c1' of response ciphertext g."""
         ring = self.ring
-        carrying, width = layout.carrying(g), layout.response_bytes
         u = ternary(ring, secret, b"u", g)
-        r = from_residues(ring, uniform(ring, mask, b"mask", g, len(carrying)))
-        e0 = gaussian(ring, secret, b"e0", g, len(carrying))
         c0 = multiply(ring, self.pk0, u)
         c1 = add(ring, multiply(ring, self.pk1, u), gaussian(ring, secret, b"e1", g))
         for b, (first, second) in enumerate(ciphertexts):
             multiplier = pack_multiplier(layout, plain, g=g, b=b)
             c0 = add(ring, c0, multiply(ring, multiplier, first))
             c1 = add(ring, c1, multiply(ring, multiplier, second))
-        sent = add(ring, [c0[each] for each in carrying], e0, negate(r))
-        share = as_rows(layout, [scale_down(ring, each) for each in r])
-        return cut(ring, sent, width - 1), cut(ring, c1, width), share
+        return c0, c1
 
 
 def _check_sizes(blocks: list[bytes], sizes: list[int]) -> None:

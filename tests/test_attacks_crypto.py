@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from moiety.crypto import rlwe, schemes
-from moiety.crypto.packing import PackingPlan
+from moiety.crypto.packing import PackingPlan, read_rows
 from moiety.crypto.parameters import (
+    DITHERED_SPARE_BITS,
     LISTED,
     REQUIRED_SECURITY_BITS,
     TESTING_ONLY,
     ParameterSet,
-    noise_bound,
+    deviation,
     require_secure,
     transform,
 )
@@ -28,6 +29,7 @@ from moiety.crypto.rlwe import RlweKeyHolder
 from moiety.crypto.sampling import Seed, SystemRandomness, derive
 from moiety.errors import InsecureParameterError
 from moiety.messages import Role
+from moiety.ring import RingArray
 from moiety.simulate import handshake
 from tests.attack_tools import (
     PUBLIC_SEED,
@@ -68,14 +70,9 @@ def break_sampler(
 
 
 def without_rerandomisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break the product: u = e0 = e1 = 0."""
+    """Break the product: u = e1 = 0."""
     break_sampler(monkeypatch, "_ternary", {b"u"}, np.zeros_like)
-    break_sampler(monkeypatch, "_gaussian", {b"e0", b"e1"}, np.zeros_like)
-
-
-def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break the product: r = 0."""
-    break_sampler(monkeypatch, "_uniform", {b"mask"}, np.zeros_like)
+    break_sampler(monkeypatch, "_gaussian", {b"e1"}, np.zeros_like)
 
 
 # --- row 5
@@ -126,11 +123,12 @@ def test_float_mask_averaging_papers_masks(mask: str, rows: int, reached: float)
     assert correlation(averaged(signs_ND, answers), weights) > reached
 
 
-def test_float_mask_averaging_ring_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float_mask_averaging_ring_masks() -> None:
     """The same on our response: 4096 rows of +-1, the key holder's shares averaged against them.
 
-    Control: masks of 61 bits, as floats of +-1024 are at our scale: the shares' bytes are not uniform
-    (p < 1e-6). Ours: every byte of every share uniform (p > 1e-6), correlation with M at chance.
+    Control, an evaluator that sends its share along: the key holder opens the product, its bytes are not
+    uniform (p < 1e-6) and averaging gives M. Ours: every byte of every share uniform (p > 1e-6), correlation
+    with M at chance.
     """
     plan = product_plan(LISTED[0], rows=4096, contraction=16, kept=16, contracted=4)
     signs_ND = signs("ring masks", 4096, 16)
@@ -138,22 +136,19 @@ def test_float_mask_averaging_ring_masks(monkeypatch: pytest.MonkeyPatch) -> Non
     # |M| < 2^47: a bare product of 16 terms does not wrap, so that the control can be averaged.
     matrix_DK = words_of("row 5", 16 * 16).reshape(16, 16) >> np.uint64(17)
 
-    def attack() -> tuple[float, float]:
-        transcript = Transcript(
-            plan, [signs_ND], randomness=RecordedRandomness(b"row 5"), matrix_DK=matrix_DK
-        )
-        share_NK = transcript.share()
+    transcript = Transcript(plan, [signs_ND], randomness=RecordedRandomness(b"row 5"), matrix_DK=matrix_DK)
+
+    def attack(share_NK: RingArray) -> tuple[float, float]:
         matrix = transcript.matrix_DK.view(np.int64).astype(np.float64)
         seen = averaged(signs_ND, share_NK.view(np.int64).astype(np.float64))
         by_place = share_NK.view(np.uint8).reshape(-1, 8)
         return min(chi_square_p(by_place[:, k]) for k in range(8)), abs(correlation(seen, matrix))
 
-    p_value, found = attack()
+    p_value, found = attack(transcript.share())
     assert p_value > P_THRESHOLD
     assert found <= 4 / 16
 
-    without_mask(monkeypatch)
-    p_value, found = attack()
+    p_value, found = attack(transcript.share() + transcript.evaluator_shares[0])
     assert p_value < P_THRESHOLD
     assert found > 0.95
 
@@ -176,14 +171,14 @@ def test_bare_response_linear_solve(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     plain_ND = small_multipliers("row 6", ROWS_SOLVED, 128)
     ours = Transcript(solvable(), [plain_ND], randomness=RecordedRandomness(b"row 6"))
-    solved, left = solve_by_one_column(ours, ours.response()[1])
+    solved, left = solve_by_one_column(ours, ours.response())
     assert not (solved == plain_ND).any()
     assert left.size >= 2**20
     assert kolmogorov_p(left) > P_THRESHOLD
 
     without_rerandomisation(monkeypatch)
     bare = Transcript(solvable(), [plain_ND], randomness=RecordedRandomness(b"row 6"))
-    solved, left = solve_by_one_column(bare, bare.response()[1])
+    solved, left = solve_by_one_column(bare, bare.response())
     assert np.array_equal(solved, plain_ND)
     assert not left.any()
 
@@ -209,8 +204,8 @@ def test_reused_zero_difference_of_responses() -> None:
     difference = plains[0] - plains[1]
 
     def attack(transcript: Transcript) -> NDArray[np.bool_]:
-        c1 = transcript.response(0)[1]
-        transcript.tables.subtract(c1, transcript.response(1)[1])
+        c1 = transcript.response(0)
+        transcript.tables.subtract(c1, transcript.response(1))
         hits: NDArray[np.bool_] = solve_by_one_column(transcript, c1)[0] == difference
         return hits
 
@@ -221,10 +216,10 @@ def test_reused_zero_difference_of_responses() -> None:
 
 
 def repeated(monkeypatch: pytest.MonkeyPatch, responder: Callable[[], Any], responses: int) -> int:
-    """How many of the drawn u, e0, e1 and r were drawn before, over responses to one request."""
+    """How many of the drawn u and e1 were drawn before, over responses to one request."""
     drawn: Counter[bytes] = Counter()
     with monkeypatch.context() as patch:
-        for name in ("_ternary", "_gaussian", "_uniform"):
+        for name in ("_ternary", "_gaussian"):
             sample: Sampler = getattr(rlwe, name)
 
             def recorded(
@@ -236,7 +231,7 @@ def repeated(monkeypatch: pytest.MonkeyPatch, responder: Callable[[], Any], resp
                 sample: Sampler = sample,
             ) -> NDArray[Any]:
                 values = sample(parameters, seed, purpose, index, *length)
-                if purpose in {b"u", b"e0", b"e1", b"mask"}:
+                if purpose in {b"u", b"e1"}:
                     drawn[blake2b(values.tobytes(), digest_size=16).digest()] += 1
                 return values
 
@@ -245,17 +240,17 @@ def repeated(monkeypatch: pytest.MonkeyPatch, responder: Callable[[], Any], resp
         plain_ND = small_multipliers("row 8", 4, 8)
         sources = [responder() for _ in range(responses)]
         Transcript(plan, [plain_ND] * responses, randomness=SystemRandomness(), responder=sources)
-    assert drawn.total() == responses * 4 * plan.responses
+    assert drawn.total() == responses * 2 * plan.responses
     return drawn.total() - len(drawn)
 
 
 def test_reused_zero_over_many_responses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key holder compares all encryptions of zero and masks of 2^10 responses.
+    """The key holder compares all encryptions of zero of 2^10 responses.
 
     Control, seeds that repeat: all but the first response's. Ours: none is ever drawn twice.
     """
     assert repeated(monkeypatch, SystemRandomness, 2**10) == 0
-    assert repeated(monkeypatch, RepeatedRandomness, 8) == 7 * 4 * 2
+    assert repeated(monkeypatch, RepeatedRandomness, 8) == 7 * 2 * 2
 
 
 def test_reused_stream_key_at_the_sampler() -> None:
@@ -269,7 +264,7 @@ def test_reused_stream_key_at_the_sampler() -> None:
         return {
             derive(seed, purpose, number.to_bytes(8, "little"))
             for seed in (randomness.seed() for _ in range(seeds))
-            for purpose in (b"u", b"e0")
+            for purpose in (b"u", b"e1")
             for number in range(4)
         }
 
@@ -296,13 +291,13 @@ def noise_of(phases: Integers, modulus: int) -> NDArray[np.float64]:
     return fractions_of(phases, modulus).astype(np.float64) / 2.0**64
 
 
-def known_bits(transcript: Transcript, plain_N: NDArray[np.int64]) -> float:
+def known_bits(transcript: Transcript, response_NK: Integers, plain_N: NDArray[np.int64]) -> float:
     """The attack: least squares of the response's noise on the request's, bits known per 64-bit weight.
 
-    For plans of one entry per request ciphertext: then all of c0' is sent, and the equations are most.
+    For plans of one entry per request ciphertext: then all of c0' carries rows, and the equations are most.
     """
     modulus = transcript.plan.parameters.modulus
-    request_MK, response_NK = transcript.request_phase(), transcript.response_phases()
+    request_MK = transcript.request_phase()
     noise_MK = noise_of(request_MK, modulus)
     design = np.concatenate([negacyclic(column.astype(object)).astype(np.float64) for column in noise_MK.T])
     inverse = np.linalg.inv(design.T @ design) @ design.T
@@ -315,19 +310,38 @@ def known_bits(transcript: Transcript, plain_N: NDArray[np.int64]) -> float:
 
 
 def test_noise_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Re-randomised, but is it masked? The key holder knows its errors e and sees sum p e + fresh noise.
+    """Re-randomised, but is the noise hidden? The key holder knows its errors e; a phase has sum p e in it.
 
     Weights of 64 bits, as a multiplier of `acml` has, and a response that loses nothing by cutting. Control,
-    without a mask: 62 to 64 of 64 bits of each weight. Ours: at most one bit.
+    c0' sent beside c1', re-randomised as it is: 62 to 64 of 64 bits of each weight. Ours, where the key
+    holder is even told the product, and makes of it the phase that it would open: at most one bit.
     """
     plan = product_plan(LISTED[0], rows=128, contraction=1, kept=64, contracted=1, multiplier_bits=63)
     plain_ND = words_of("row 7", 128).view(np.int64).reshape(128, 1)
 
-    ours = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 7"))
-    assert known_bits(ours, plain_ND[:, 0]) <= 1
-    without_mask(monkeypatch)
-    control = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 7"))
-    assert known_bits(control, plain_ND[:, 0]) >= 62
+    kept = own_parts(monkeypatch)
+    transcript = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 7"))
+    product_NK = transcript.share() + transcript.evaluator_shares[0]
+    told = np.vectorize(
+        lambda value: (2 * int(value) * plan.parameters.modulus + 2**64) >> 65, otypes=[object]
+    )
+    assert known_bits(transcript, told(product_NK), plain_ND[:, 0]) <= 1
+    sent = np.concatenate(kept, axis=-1)
+    assert known_bits(transcript, transcript.response_phases(sent), plain_ND[:, 0]) >= 62
+
+
+def own_parts(monkeypatch: pytest.MonkeyPatch) -> list[rlwe.Polynomials]:
+    """Record c0' where rows lie, as the evaluator keeps it, in the order of its rows."""
+    kept: list[rlwe.Polynomials] = []
+    respond = rlwe._respond_piece
+
+    def recorded(plan: PackingPlan, sums: Any, products: Any, errors: Any, numbers: range) -> Any:
+        answer = respond(plan, sums, products, errors, numbers)
+        kept.append(read_rows(plan, sums[:, 0], numbers))
+        return answer
+
+    monkeypatch.setattr(rlwe, "_respond_piece", recorded)
+    return kept
 
 
 # --- row 18
@@ -384,7 +398,7 @@ def recover_from_c1(transcript: Transcript) -> list[int]:
     requests = transcript.uniform_part()
     transcript.tables.inverse(requests)
     known = join_residues(requests, primes)[0].reshape(plan.column_length, plan.slots)
-    seen = join_residues(transcript.response()[1], primes)[0].reshape(known.shape)
+    seen = join_residues(transcript.response(), primes)[0].reshape(known.shape)
     equations = np.concatenate([negacyclic(known[:, column]) for column in range(2)])
     values = np.concatenate([seen[:, column] for column in range(2)])
     found = nearest_secret(equations, values, modulus=plan.parameters.modulus, secret_bits=15, error_bits=2)
@@ -427,34 +441,47 @@ def test_chosen_public_key_seed_depends_on_both_nonces() -> None:
 # --- row 28
 
 
-def largest_error(modulus_bits: float, *, rows: int = 64, contraction: int = 16) -> int:
-    """The largest error of a product, in units, at the most rows and extreme multipliers."""
-    primes = primes_near(modulus_bits / 3, degree=256, count=3)
+def errors_at(spare: float, *, rows_counted: int = 64) -> NDArray[np.int64]:
+    """Errors of a product in units, at the most rows and extreme multipliers, at a modulus for that spare.
+
+    The modulus is chosen as if a slot collected the noise of `rows_counted` rows.
+    """
+    shape = product_plan(TESTING_ONLY, rows=64, contraction=16, kept=4, contracted=1).shape
+    noise = TESTING_ONLY.modulus * deviation(TESTING_ONLY, shape, rows_per_ciphertext=rows_counted)
+    primes = primes_near((65 + log2(noise) + spare) / 3, degree=256, count=3)
     parameters = ParameterSet(name="bound", degree=256, primes=primes, testing_only=True)
-    plan = product_plan(parameters, rows=rows, contraction=contraction, kept=4, contracted=1)
+    plan = product_plan(parameters, rows=64, contraction=16, kept=4, contracted=1)
     assert plan.rows_per_ciphertext == 64
-    plain_ND = np.full((rows, contraction), 2**15 - 1, dtype=np.int64)
+    plain_ND = np.full((64, 16), 2**15 - 1, dtype=np.int64)
     transcript = Transcript(plan, [plain_ND], randomness=RecordedRandomness(b"row 28"))
     got = transcript.share() + transcript.evaluator_shares[0]
-    error = (got - plain_ND.view(np.uint64) @ transcript.matrix_DK).view(np.int64)
-    return int(np.abs(error).max())
+    error: NDArray[np.int64] = (got - plain_ND.view(np.uint64) @ transcript.matrix_DK).view(np.int64)
+    return error
 
 
-def test_noise_bound_at_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 rows in a ciphertext, every multiplier 2^15 - 1, every error at the sampler's cut of 19.
+def test_noise_bound_at_most_rows() -> None:
+    """64 rows in a ciphertext and every multiplier 2^15 - 1, at a modulus with few bits to spare.
 
-    Control, a modulus chosen as if a slot collected the noise of one row: errors of many units. Ours, the
-    modulus exactly at the bound, nothing to spare: never more than one unit.
+    Control, a modulus chosen as if a slot collected the noise of one row: its 3 spare bits are gone, many
+    values are off, some by more than one unit. Ours: off by one unit at most, one value in eight at most.
+    """
+    ours, forgetful = errors_at(3), errors_at(3, rows_counted=1)
+    assert np.abs(ours).max() == 1
+    assert 1 / 40 < np.mean(ours != 0) <= 1 / 8
+    assert np.abs(forgetful).max() > 1
+    assert np.mean(forgetful != 0) > 3 / 8
+
+
+def test_noise_of_one_sign_at_the_spare_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every error at the sampler's cut of 19, which no sampler draws: the sum is 6 sqrt(terms) deviations.
+
+    Control, 3 bits to spare: errors of many units. Ours, 40 bits: none.
     """
     break_sampler(
         monkeypatch,
         "_gaussian",
-        {b"error", b"public key error", b"e0", b"e1"},
+        {b"error", b"public key error", b"e1"},
         lambda values: np.full_like(values, 19),
     )
-    plan = product_plan(TESTING_ONLY, rows=64, contraction=16, kept=4, contracted=1)
-    needed = 65 + log2(noise_bound(plan.shape, degree=256, rows_per_ciphertext=64))
-    forgetful = 65 + log2(noise_bound(plan.shape, degree=256, rows_per_ciphertext=1))
-    assert needed - forgetful > 5
-    assert largest_error(needed) <= 1
-    assert largest_error(forgetful) > 16
+    assert not errors_at(DITHERED_SPARE_BITS).any()
+    assert np.abs(errors_at(3)).max() > 8

@@ -38,7 +38,7 @@ class Oracle:
         self.step = 0
 
     def share_of_z(self, c1: RingArray) -> RingArray:
-        """Ask for a batch and answer Enc(x^T) with (0, c1); return what the data owner sends back."""
+        """Ask for a batch and answer Enc(x^T) with c1; return what the data owner sends back."""
         self.step += 1
         request = Request(handle=self.handle, training=False, updates=0)
         asked = Block(kind=Kind.REQUEST, step=self.step, payload=encode_request(request))
@@ -48,10 +48,10 @@ class Oracle:
         return read_matrix([share.payload], self.contract.out_features)
 
     def _response(self, c1: RingArray) -> bytes:
-        """Nothing for c0', and the same c1' in every ciphertext."""
+        """The same c1' in every ciphertext."""
         plan = self.plan
         cut = transform(plan.parameters).cut(c1[None], width=plan.response_bytes)
-        return bytes(plan.masked_bytes(range(plan.responses))) + plan.responses * cut.tobytes()
+        return plan.responses * cut.tobytes()
 
     def constant(self, value: int) -> RingArray:
         """The polynomial `value`, modulo each prime."""
@@ -72,7 +72,7 @@ def secret_of(pair: Pair, parameters: ParameterSet) -> list[int]:
 
 
 def test_decryption_feedback_gives_the_key_from_two_answers() -> None:
-    """A label owner of `acml` asks twice for one batch, and answers with (0, 0) and with (0, q / 4).
+    """A label owner of `acml` asks twice for one batch, and answers with c1' = 0 and with c1' = q / 4.
 
     The data owner decrypts both, adds the same x W_data + rho and sends the sums: their difference is
     s / 4 of the plaintext modulus, the secret key's coefficients at the product's places, all exact. This

@@ -26,7 +26,7 @@ from moiety.crypto.sampling import SEED_BYTES, Seed
 from moiety.label_leak import folded_auc, label_leakage, spectral_attack
 from moiety.messages import Kind
 from moiety.products import Product
-from tests.attack_tools import join_residues, unpack
+from tests.attack_tools import join_residues
 from tests.gradient_runs import (
     INPUTS,
     ROWS,
@@ -62,13 +62,16 @@ def _one_thread() -> Iterator[None]:
 def ciphertext_columns(payloads: list[bytes], plan: PackingPlan) -> Numbers:
     """Read a request without its key, entry by entry of the matrix it holds: (contraction, F).
 
-    For each kept column: c0 and c1 in coefficients and as they cross (transformed), as fractions of each
-    prime, and c0 in coefficients as a fraction of q, around 0.
+    For each kept column: c0 and c1 in coefficients and transformed, as fractions of each prime, and c0 in
+    coefficients as a fraction of q, around 0.
     """
     parameters, tables = plan.parameters, transform(plan.parameters)
     columns = []
     for payload, numbers in zip(payloads, plan.request_ranges, strict=True):
-        c0 = unpack(parameters, payload[SEED_BYTES:], len(numbers))
+        assert plan.request_bytes is not None
+        cut = np.frombuffer(payload[SEED_BYTES:], dtype=np.uint8)
+        c0 = tables.restore(cut.reshape(len(numbers), parameters.degree, plan.request_bytes))
+        tables.forward(c0)
         seed = Seed(payload[:SEED_BYTES])
         c1 = np.concatenate([rlwe._uniform(parameters, seed, b"uniform part", each) for each in numbers])
         forms = [c0.copy(), c1.copy()]

@@ -296,7 +296,6 @@ CHANGES: list[tuple[Callable[[Block], Block], type[MoietyError]]] = [
     (lambda block: replace(block, index=1, count=2), RemoteProtocolError),
     (lambda block: replace(block, payload=block.payload[:-1]), MalformedMessageError),
     (lambda block: replace(block, payload=block.payload + b"\0"), MalformedMessageError),
-    (lambda block: replace(block, payload=b"\xff" * len(block.payload)), MalformedMessageError),
 ]
 
 

@@ -250,10 +250,13 @@ def test_parameters_hold_both_products_and_grow_with_them() -> None:
     for rows in (1, 16):
         assert small.plan(Product.FORWARD, rows).spare_bits >= 40
         assert small.plan(Product.UPDATE, rows).spare_bits >= 40
-    rows = 2**21
+    rows, words = 2**21, {"protocol": "acml", "reveals": "gradients"}
     long = contract_of(label=label_terms(batch=2**20, rows=rows), data=data_terms(rows=rows), production=True)
-    assert long.parameters == LISTED[1].name
     assert long.plan(Product.UPDATE, 2**20).spare_bits >= 40
+    # Multipliers of 63 bits, where the label owner's share multiplies the data owner's activations.
+    wide = contract_of(label=label_terms(**words), data=data_terms(**words), production=True)
+    assert wide.parameters == LISTED[2].name
+    assert wide.plan(Product.FORWARD, 16).spare_bits >= 40
 
 
 def test_plans_have_the_shapes_of_the_two_products() -> None:

@@ -17,7 +17,7 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
-from moiety.messages import Block, Kind, Role
+from moiety.messages import WIRE_VERSION, Block, Kind, Role
 from moiety.protocol.handshake import (
     DataOwnerHandshake,
     LabelOwnerHandshake,
@@ -50,7 +50,7 @@ def test_handshake_gives_both_sides_one_contract() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("wire_version", 3),
+        ("wire_version", WIRE_VERSION + 1),
         ("run", "other-run"),
         ("purpose", "predict"),
         ("rows", 41),

@@ -301,15 +301,8 @@ CHANGES: list[tuple[str, Change, type[MoietyError]]] = [
         MalformedMessageError,
     ),
 ]
-ENCRYPTED = {
-    Kind.INITIAL_FACTOR,
-    Kind.WEIGHTS,
-    Kind.GRADIENTS,
-    Kind.DATA_WEIGHTS,
-    Kind.ACTIVATIONS,
-    Kind.TRANSPOSED_ACTIVATIONS,
-}
-"""Residues, which have a range. Of a masked answer, or of a share, any bytes of the right size are one."""
+RESIDUES = {Kind.TRANSPOSED_ACTIVATIONS}
+"""What crosses as residues, which have a range. Of what was cut, any bytes of the right size are one."""
 
 
 def changed_messages(kinds: Iterable[Kind]) -> list[Any]:
@@ -318,7 +311,7 @@ def changed_messages(kinds: Iterable[Kind]) -> list[Any]:
         pytest.param(kind, change, error, id=f"{kind.name} {name}")
         for kind in kinds
         for name, change, error in CHANGES
-        if kind in ENCRYPTED or name != "no ciphertext"
+        if kind in RESIDUES or name != "no ciphertext"
     ]
 
 

@@ -13,9 +13,9 @@ from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import (
     DITHERED_SPARE_BITS,
     EXACT_SPARE_BITS,
-    LEAST_RESPONSE_BYTES,
+    LEAST_CUT_BYTES,
     LISTED,
-    MOST_RESPONSE_BYTES,
+    MOST_CUT_BYTES,
     TESTING_ONLY,
     ParameterSet,
     spare_bits,
@@ -38,13 +38,14 @@ SHAPES = st.builds(
 def plans(draw: st.DrawFn) -> PackingPlan:
     shape = draw(SHAPES)
     slots = 1 << (shape.kept - 1).bit_length()
-    levels = (TESTING_ONLY.degree // slots).bit_length()
+    sizes = st.integers(LEAST_CUT_BYTES, MOST_CUT_BYTES)
     return PackingPlan(
         parameters=TESTING_ONLY,
         shape=shape,
         slots=slots,
-        contracted_per_ciphertext=2 ** draw(st.integers(0, levels - 1)),
-        response_bytes=draw(st.integers(LEAST_RESPONSE_BYTES, MOST_RESPONSE_BYTES)),
+        contracted_per_ciphertext=draw(st.integers(1, TESTING_ONLY.degree // slots)),
+        request_bytes=draw(sizes | st.none()),
+        response_bytes=draw(sizes),
     )
 
 
@@ -56,6 +57,7 @@ def _layout(plan: PackingPlan) -> oracle.Layout:
         kept=plan.shape.kept,
         slots=plan.slots,
         contracted=plan.contracted_per_ciphertext,
+        request_bytes=plan.request_bytes,
         response_bytes=plan.response_bytes,
     )
 
@@ -74,25 +76,25 @@ def test_plan_invariants(*, rows: int, contraction: int, kept: int, parameters: 
         return
     plan = packing.plan(parameters, shape)
     c, r = plan.contracted_per_ciphertext, plan.rows_per_ciphertext
-    assert plan.slots * c * r == parameters.degree
+    assert plan.slots * c * r <= parameters.degree < plan.slots * c * (r + 1)
     assert kept <= plan.slots < 2 * kept
     assert plan.spare_bits >= 40
     assert (plan.requests - 1) * c < contraction <= plan.requests * c
     assert (plan.responses - 1) * r < rows <= plan.responses * r
-    assert 2**plan.column_levels == plan.column_length == c * r
+    assert plan.slots * 2**plan.column_levels == plan.slots * plan.column_length == parameters.degree
     _check_blocks(plan)
 
 
 def _check_blocks(plan: PackingPlan) -> None:
-    size = plan.parameters.polynomial_bytes
+    degree = plan.parameters.degree
+    whole = plan.parameters.polynomial_bytes
+    size = whole if plan.request_bytes is None else degree * plan.request_bytes
+    assert size <= whole
     assert [n for block in plan.request_ranges for n in block] == list(range(plan.requests))
     assert [n for block in plan.response_ranges for n in block] == list(range(plan.responses))
     assert max(*plan.request_sizes, *plan.response_sizes, 0) <= BLOCK_BYTES
     assert sum(plan.request_sizes) == 32 * len(plan.request_ranges) + plan.requests * size
-    # c1' whole, of c0' an integer for each entry of the product.
-    width, entries = plan.response_bytes, plan.shape.rows * plan.shape.kept
-    degree = plan.parameters.degree
-    assert sum(plan.response_sizes) == plan.responses * degree * width + entries * (width - 1)
+    assert sum(plan.response_sizes) == plan.responses * degree * plan.response_bytes
     covered = [plan.output_rows(numbers) for numbers in plan.response_ranges]
     rows = [row for each in covered for row in range(each.start, each.stop)]
     assert rows == list(range(plan.shape.rows))
@@ -125,16 +127,20 @@ def _nanoseconds(plan: PackingPlan) -> int:
 
 def _all_plans(parameters: ParameterSet, shape: ProductShape) -> list[PackingPlan]:
     slots = 1 << (shape.kept - 1).bit_length()
+    length = parameters.degree // slots
+    few = {odd << level for odd in (1, 3, 5, 7) for level in range(14) if odd << level <= length}
     return [
         PackingPlan(
             parameters=parameters,
             shape=shape,
             slots=slots,
-            contracted_per_ciphertext=2**level,
-            response_bytes=width,
+            contracted_per_ciphertext=contracted,
+            request_bytes=asked,
+            response_bytes=answered,
         )
-        for level in range((parameters.degree // slots).bit_length())
-        for width in range(LEAST_RESPONSE_BYTES, MOST_RESPONSE_BYTES + 1)
+        for contracted in few | {length // each for each in few}
+        for asked in (None, *range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1))
+        for answered in range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1)
     ]
 
 
@@ -151,7 +157,7 @@ def test_plan_is_the_cheapest_that_fits(rows: int, contraction: int) -> None:
 def test_plan_stricter_spare_refused() -> None:
     shape = ProductShape(rows=1000, contraction=91, kept=32, multiplier_bits=15)
     with pytest.raises(ParameterError) as caught:
-        packing.plan(LISTED[0], shape, required_spare_bits=64)
+        packing.plan(LISTED[0], shape, required_spare_bits=70)
     assert caught.value.hint
 
 
@@ -191,7 +197,7 @@ def test_pack_multipliers_equals_formula(*, narrow: bool, plan: PackingPlan) -> 
 
 
 @given(plan=plans())
-def test_read_sent_equals_formula(plan: PackingPlan) -> None:
+def test_read_rows_equals_formula(plan: PackingPlan) -> None:
     layout, degree = _layout(plan), plan.parameters.degree
     numbers = range(plan.responses // 2, plan.responses)
     primes = len(plan.parameters.primes)
@@ -201,10 +207,9 @@ def test_read_sent_equals_formula(plan: PackingPlan) -> None:
         [int(words[place, prime, each]) for place, places in enumerate(carrying) for each in places]
         for prime in range(primes)
     ]
-    sent = packing.read_sent(plan, words, numbers)
-    assert sent.tolist() == [expected]
-    assert sent.flags.c_contiguous
-    assert plan.sent_coefficients(numbers) == sum(map(len, carrying))
+    read = packing.read_rows(plan, words, numbers)
+    assert read.tolist() == [expected]
+    assert read.flags.c_contiguous
 
 
 @given(plan=plans())

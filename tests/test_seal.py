@@ -16,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from moiety.crypto.packing import PackingPlan, pack_request, read_sent
+from moiety.crypto import rlwe
+from moiety.crypto.packing import PackingPlan, pack_request, read_rows
 from moiety.crypto.parameters import LISTED, transform
-from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder, _split_response, _uniform
+from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder, _uniform
 from moiety.crypto.sampling import SEED_BYTES, Seed
 from moiety.crypto.scheme import ProductShape
 from tests.randomness import RecordedRandomness, words_of
@@ -123,42 +124,47 @@ def test_seal_decrypts_requests(exchange: Exchange) -> None:
         assert 76 <= budget <= 81
 
 
-def _whole_c0(exchange: Exchange, sent: Residues, c1: Residues, g: int) -> Residues:
-    """c0' + r as SEAL needs it: -c1' s, a message of zero, wherever nothing was sent."""
-    tables = transform(PARAMETERS)
-    product = c1.copy()
-    tables.forward(product)
-    whole = np.zeros_like(c1)
-    tables.multiply_accumulate(whole, product, exchange.holder._negated_secret)
-    tables.inverse(whole)
-    c = PLAN.contracted_per_ciphertext
-    rows = range(PLAN.shape.rows)[PLAN.output_rows(range(g, g + 1))]
-    columns = whole.reshape(1, len(PARAMETERS.primes), PLAN.column_length, PLAN.slots)
-    carrying = slice(c - 1, c * len(rows), c)
-    columns[:, :, carrying, : SHAPE.kept] = sent.reshape(1, -1, len(rows), SHAPE.kept)
-    return whole
-
-
-@pytest.mark.parametrize("response_bytes", [15, 19])
-def test_seal_decrypts_response_without_its_mask(exchange: Exchange, response_bytes: int) -> None:
-    plan = replace(PLAN, response_bytes=response_bytes)
+@pytest.mark.parametrize("response_bytes", [14, 19])
+@pytest.mark.parametrize("contracted", [64, 85])
+def test_seal_decrypts_response_with_what_was_kept(
+    monkeypatch: pytest.MonkeyPatch, exchange: Exchange, *, contracted: int, response_bytes: int
+) -> None:
+    plan = replace(PLAN, contracted_per_ciphertext=contracted, response_bytes=response_bytes)
     plain_ND = words_of("plain", SHAPE.rows * SHAPE.contraction).astype(np.int16) >> 1
     plain_ND = plain_ND.reshape(SHAPE.rows, SHAPE.contraction)
+    kept: list[Residues] = []
+
+    def keeping(plan: PackingPlan, c0: Residues, numbers: range) -> Residues:
+        kept.extend(c0.copy())
+        return read_rows(plan, c0, numbers)
+
+    monkeypatch.setattr(rlwe, "read_rows", keeping)
+    requests = exchange.holder.encrypt(exchange.matrix_DK, plan=plan, randomness=exchange.randomness)
     evaluator = RlweEvaluator(PARAMETERS, public_key=exchange.holder.public_key(), public_seed=PUBLIC_SEED)
-    answers = evaluator.respond(plain_ND, exchange.requests, plan=plan, randomness=exchange.randomness)
+    answers = evaluator.respond(plain_ND, list(requests), plan=plan, randomness=exchange.randomness)
     ((block, _),) = answers
-    masked, c1 = _split_response(block, plan, range(plan.responses))
-    mask = exchange.randomness.given[-1]
-    rows, start, tables = [], 0, transform(PARAMETERS)
+    cut = np.frombuffer(block, dtype=np.uint8).reshape(plan.responses, PARAMETERS.degree, response_bytes)
+    rows = []
     for g in range(plan.responses):
-        count = plan.sent_coefficients(range(g, g + 1))
-        sent = tables.restore(np.ascontiguousarray(masked[:, start : start + count]))
-        tables.add(sent, _uniform(PARAMETERS, mask, b"mask", g, count))
-        c1_PL = tables.restore(c1[g : g + 1])
-        found, budget = exchange.seal.decrypt(_whole_c0(exchange, sent, c1_PL, g)[0], c1_PL[0])
-        assert budget > plan.spare_bits
+        found, budget = exchange.seal.decrypt(kept[g], transform(PARAMETERS).restore(cut[g : g + 1])[0])
+        assert budget > 40
         coefficients = np.array([[found]], dtype=np.uint64) << np.uint64(SHIFT)
-        rows.append(read_sent(plan, coefficients, range(g, g + 1)))
-        start += count
+        rows.append(read_rows(plan, coefficients, range(g, g + 1)))
     product = plain_ND.astype(np.int64).view(np.uint64) @ exchange.matrix_DK
     assert np.array_equal(np.concatenate(rows, axis=-1).reshape(product.shape), product)
+
+
+@pytest.mark.parametrize("request_bytes", [16, 19])
+def test_seal_decrypts_cut_requests(exchange: Exchange, request_bytes: int) -> None:
+    plan = replace(PLAN, request_bytes=request_bytes)
+    requests = exchange.holder.encrypt(exchange.matrix_DK, plan=plan, randomness=exchange.randomness)
+    (block,) = requests
+    cut = np.frombuffer(block[SEED_BYTES:], dtype=np.uint8)
+    c0 = transform(PARAMETERS).restore(cut.reshape(plan.requests, PARAMETERS.degree, request_bytes))
+    for number, message in enumerate(pack_request(plan, exchange.matrix_DK, range(plan.requests))):
+        c1 = _uniform(PARAMETERS, Seed(block[:SEED_BYTES]), b"uniform part", number)
+        transform(PARAMETERS).inverse(c1)
+        found, budget = exchange.seal.decrypt(c0[number], c1[0])
+        assert found == (message >> np.uint64(SHIFT)).tolist()
+        # Cut to b bits, log2 t = 59: b - 59, and 1 for rounding; fresh noise as above.
+        assert min(76, 8 * request_bytes - 61) <= budget <= 81

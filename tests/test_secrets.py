@@ -79,7 +79,9 @@ MAKERS: dict[str, Callable[[], tuple[object, list[str]]]] = {
             "LabelOwnerRun",
             "PaillierKeyHolder",
             "PrivateKey",
+            "RlweEvaluator",
             "TrainedActivations",
+            "_RequestZeros",
         )
     },
 }
@@ -89,7 +91,6 @@ SECRET_NAME = re.compile(r"(^|_)(key|keys|seed|share|secret|mask|dither)(_[A-Z]+
 PUBLIC = {
     "OwnFiles": "the path of the key's file",
     "Schedule": "the seed of the row order is drawn jointly and known to both",
-    "RlweEvaluator": "the public key",
     "Pair": "both roles in one process: a specification, with nobody to hide from",
     "TwinLink": "training in the clear, of both parties' data in one place",
 }

@@ -65,8 +65,8 @@ def test_no_seed_is_used_twice() -> None:
     for handle in training_handles(CONTRACT)[:2]:
         pair.forward(handle, training=True)
         pair.update(gradient_of(handle, 3))
-    # Per step: public part and secrets of two requests, secrets and mask of two responses.
-    assert len(randomness.given) - before == 2 * 8
+    # Per step: public part and secrets of two requests, secrets of two responses.
+    assert len(randomness.given) - before == 2 * 6
     assert len(set(randomness.given)) == len(randomness.given)
 
 

@@ -18,7 +18,7 @@ from moiety.products import Product
 from moiety.protocol.state import Features
 from moiety.schedule import Split
 from moiety.simulate import Pair, make_halves
-from moiety.traffic import Course, evaluator_bytes, exchange, finish, opening
+from moiety.traffic import Course, evaluator_bytes, exchange, finish, opening, prepared_bytes
 from moiety.trainer import train
 from tests.pair import contract_of as paired
 from tests.pair import data_terms, label_terms, training_handles
@@ -284,8 +284,22 @@ def test_memory_counts_what_waits_and_what_is_kept(tmp_path: Path) -> None:
         size[Kind.DATA_WEIGHTS]
         + max(answers, size[Kind.MASKED_UPDATE])
         + evaluator_bytes(plans[Product.INPUT_GRADIENT])
+        + max(prepared_bytes(plans[product]) for product in (Product.FORWARD, Product.UPDATE))
     )
     assert made.forecast.memory_bytes[LABEL_OWNER] == expected
+
+
+def test_memory_of_what_a_key_holder_prepares() -> None:
+    label = label_terms(rows=1024, out_features=32, batch=1024, validation=0.0, test=0.0)
+    contract = paired(label=label, data=data_terms(rows=1024, in_features=91), production=True)
+    needed, source = contract.plan(Product.UPDATE, 1024), RecordedRandomness(b"memory")
+    holder, _ = make_halves(contract, LABEL_OWNER, randomness=source)
+    assert holder is not None
+    tracemalloc.start()
+    holder.prepare(plan=needed, randomness=source)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.95 < prepared_bytes(needed) / held < 1.05
 
 
 def test_memory_of_the_evaluator_is_about_what_it_takes() -> None:

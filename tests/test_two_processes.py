@@ -7,6 +7,7 @@ import pytest
 from pyarrow import csv
 
 from moiety.errors import PeerAbortedError, PeerUnreachableError
+from moiety.messages import WIRE_VERSION
 from moiety.trainer import Silence, train
 from tests.parties import (
     Files,
@@ -22,7 +23,7 @@ from tests.parties import (
     run_here,
 )
 
-OTHER_VERSION = "import moiety.messages\nmoiety.messages.WIRE_VERSION = 3"
+OTHER_VERSION = "import moiety.messages\nmoiety.messages.WIRE_VERSION += 1"
 
 
 @pytest.fixture
@@ -114,8 +115,18 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         trained = run_here("train", files.label_owner)
         provided = provider.end()
-    require_error(provided, 5, "differ in wire_version: own 3, peer 2", "same version of moiety")
-    require_error(trained, 5, "differ in wire_version: own 2, peer 3", "same version of moiety")
+    require_error(
+        provided,
+        5,
+        f"differ in wire_version: own {WIRE_VERSION + 1}, peer {WIRE_VERSION}",
+        "same version of moiety",
+    )
+    require_error(
+        trained,
+        5,
+        f"differ in wire_version: own {WIRE_VERSION}, peer {WIRE_VERSION + 1}",
+        "same version of moiety",
+    )
 
 
 class KillsAfterOneEpoch(Silence):

@@ -72,6 +72,7 @@ def _plan(vector: dict[str, Any]) -> PackingPlan:
         shape=shape,
         slots=vector["slots"],
         contracted_per_ciphertext=vector["contracted"],
+        request_bytes=vector["request_bytes"],
         response_bytes=vector["response_bytes"],
     )
 
@@ -132,6 +133,7 @@ def test_scheme_bad_vector(name: str) -> None:
     checks: dict[str, Callable[[], object]] = {
         "public-key": lambda: exchange.evaluator(_edited(key, edit, header=0)),
         "request": lambda: exchange.responses(_edited_blocks(requests, edit, header=32)),
+        "cut-request": lambda: exchange.responses(_edited_blocks(requests, edit, header=32)),
         "response": lambda: exchange.holder.decrypt(
             _edited_blocks(responses, edit, header=0), plan=exchange.plan
         ),
@@ -154,6 +156,7 @@ def test_oracle_bad_vector(name: str) -> None:
             layout.ring, public_key=_edited(key, edit, header=0), public_seed=seed
         ),
         "request": lambda: evaluator.read_requests(layout, _edited_blocks(requests, edit, header=32)),
+        "cut-request": lambda: evaluator.read_requests(layout, _edited_blocks(requests, edit, header=32)),
         "response": lambda: holder.decrypt(layout, _edited_blocks(responses, edit, header=0)),
     }
     with pytest.raises(ValueError, match=r"residue|sizes"):

@@ -245,6 +245,11 @@ class DataOwnerParty(Secret):
     def _before(self) -> Totals:
         return Totals() if self._ledger is None else self._ledger.totals()
 
+    def prepare(self) -> None:
+        """Compute ahead, while the label owner works, what the next answer needs."""
+        if self._machine is not None and not self.finished:
+            self._machine.prepare()
+
     def _finish(self) -> None:
         if self._machine is not None and self.contract is not None and self.contract.training:
             self._save(self._machine.state(), self.contract)
@@ -342,6 +347,7 @@ def answer(session: Session, party: DataOwnerParty) -> None:
     """Take one block and send what it calls for."""
     fresh = party.contract is None
     session.send(party.receive(session.receive()))
+    party.prepare()
     if fresh and party.contract is not None:
         session.bind(contract=party.contract.digest, session=party.contract.session)
 

@@ -36,7 +36,8 @@ class LabelOwnerLink(Secret):
         self.clipped_input = 0
 
     def receive(self) -> None:
-        """Take blocks, and answer them, until nothing more is due."""
+        """Take blocks, and answer them, until nothing more is due; prepare what comes next meanwhile."""
+        self._machine.prepare()
         while self._machine.waiting:
             self._session.send(self._machine.receive(self._session.receive()))
 

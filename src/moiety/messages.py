@@ -29,7 +29,7 @@ from typing import Final
 from moiety.errors import MalformedMessageError
 from moiety.schedule import RowHandle, Split
 
-WIRE_VERSION: Final = 2
+WIRE_VERSION: Final = 3
 MAGIC: Final = b"moty"
 CONTRACT_BYTES: Final = 32
 SESSION_BYTES: Final = 16

@@ -120,28 +120,37 @@ def exchange(contract: Contract, rows: int, *, training: bool, kept: bool = Fals
 def held(contract: Contract, role: Role, messages: Sequence[Message], *, rows: int) -> int:
     """Bytes of ciphertexts and shares that a party holds at once, at most, in one exchange.
 
-    What it keeps for the evaluation, what else waits for its last block, and at the evaluator one request
-    expanded to words, with the multipliers and the sums of one response block.
+    What it keeps for the evaluation, what else waits for its last block, what is prepared for the next
+    message, and at the evaluator one request expanded to words, with the multipliers and the sums of one
+    response block.
     """
     received = [(sender, turn) for sender, turn in _turns(messages) if sender is not role]
     kept = sum(sum(each.sizes) for _, turn in received for each in turn if each.kind in _KEPT)
     waiting = max(
         (sum(sum(each.sizes) for each in turn if each.kind not in _KEPT) for _, turn in received), default=0
     )
-    plans = [
-        contract.plan(product, rows)
-        for product in contract.products
-        if key_holder_of(contract.label_owner.protocol, product) is not role
-    ]
-    return kept + waiting + max((evaluator_bytes(plan) for plan in plans), default=0)
+    plans: dict[bool, list[ProductPlan]] = {True: [], False: []}
+    for product in contract.products:
+        holds_key = key_holder_of(contract.label_owner.protocol, product) is role
+        plans[holds_key].append(contract.plan(product, rows))
+    prepared = max((prepared_bytes(plan) for plan in plans[True]), default=0)
+    evaluated = max((evaluator_bytes(plan) for plan in plans[False]), default=0)
+    return kept + waiting + prepared + evaluated
+
+
+def prepared_bytes(plan: ProductPlan) -> int:
+    """Bytes of the encryptions of zero that a key holder prepares for its next request."""
+    if not isinstance(plan, PackingPlan):
+        return 0
+    return WORD_BYTES * plan.requests * len(plan.parameters.primes) * plan.parameters.degree
 
 
 def evaluator_bytes(plan: ProductPlan) -> int:
     """Bytes that an evaluator works in, beside the blocks that came.
 
     The ciphertexts as words; the multipliers of one response block as integers, twice while they are laid
-    out, and as residues; its sums; and its answer, in parts and joined. What the threads have in hand, a few
-    megabytes, is not counted.
+    out, and as residues; its sums; its answer, in parts and joined; and the encryptions of zero prepared for
+    all answers. What the threads have in hand, a few megabytes, is not counted.
     """
     answer = 2 * max(plan.response_sizes)
     if not isinstance(plan, PackingPlan):
@@ -149,7 +158,8 @@ def evaluator_bytes(plan: ProductPlan) -> int:
     primes, responses = len(plan.parameters.primes), len(plan.response_ranges[0])
     multipliers = responses * plan.requests * plan.column_length * (2 + primes)
     sums = responses * 2 * primes * plan.parameters.degree
-    return answer + expanded_bytes(plan) + WORD_BYTES * (multipliers + sums)
+    zeros = plan.responses * (2 * primes + 1) * plan.parameters.degree
+    return answer + expanded_bytes(plan) + WORD_BYTES * (multipliers + sums + zeros)
 
 
 def expanded_bytes(plan: PackingPlan) -> int:

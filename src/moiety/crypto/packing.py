@@ -2,7 +2,7 @@
 
 Write X^N + 1 over Y = X^l: a ciphertext is l independent columns, each a polynomial in Y of degree below
 M = N / l, and plain multipliers live in Z[Y] only, so that one small transform serves l columns. With c
-contracted entries and r = M / c output rows per ciphertext,
+contracted entries and r = floor(M / c) output rows per ciphertext,
 
     column i of ciphertext b:    m(Y) = sum_j M[b c + j, i] Y^j
     multiplier of rows g, b:     p(Y) = sum_t sum_j P[g r + t, b c + j] Y^(t c + c - 1 - j)
@@ -10,15 +10,17 @@ contracted entries and r = M / c output rows per ciphertext,
 the coefficient of Y^(t c + c - 1) in sum_b p m is row g r + t of the product: terms of another row would
 need |j - j'| to be a multiple of c, and what wraps at Y^M = -1 ends at or below Y^(c - 2).
 
-Of a response's c0' only these coefficients cross, those of rows and columns that exist: rows x kept integers,
-row after row. c1' crosses whole. Both are cut to a number of bytes (`parameters`).
+Of c0' only these coefficients are read, those of rows and columns that exist: rows x kept integers, row after
+row. What crosses of a request, c0 beside a seed, and of a response, c1', is cut to a number of bytes for each
+coefficient (`parameters`).
 
 A larger c means fewer ciphertexts to send and more to return; the planner weighs the two.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 from math import inf, isinf
 from typing import Final
 
@@ -27,9 +29,9 @@ from numpy.typing import NDArray
 
 from moiety.crypto.parameters import (
     DITHERED_SPARE_BITS,
-    LEAST_RESPONSE_BYTES,
+    LEAST_CUT_BYTES,
     LISTED,
-    MOST_RESPONSE_BYTES,
+    MOST_CUT_BYTES,
     ParameterSet,
     require_secure,
     spare_bits,
@@ -58,15 +60,17 @@ class PackingPlan:
 
     Args:
         slots: l, columns per ciphertext, a power of two not below the kept dimension.
-        contracted_per_ciphertext: c, a power of two; rows per ciphertext are N / (l c).
-        response_bytes: of a coefficient of c1' on the wire; one of c0' takes one byte less.
+        contracted_per_ciphertext: c; rows per ciphertext are N / (l c), rounded down.
+        request_bytes: of a coefficient of a request's c0 on the wire; None: it crosses as packed residues.
+        response_bytes: of a coefficient of c1' on the wire.
     """
 
     parameters: ParameterSet
     shape: ProductShape
     slots: int
     contracted_per_ciphertext: int
-    response_bytes: int = MOST_RESPONSE_BYTES
+    request_bytes: int | None = None
+    response_bytes: int = MOST_CUT_BYTES
 
     @property
     def column_length(self) -> int:
@@ -88,13 +92,14 @@ class PackingPlan:
         """Ciphertexts from the evaluator."""
         return -(-self.shape.rows // self.rows_per_ciphertext)
 
-    @property
+    @cached_property
     def spare_bits(self) -> float:
         """Bits left over by the noise bound."""
         return spare_bits(
             self.parameters,
             self.shape,
             rows_per_ciphertext=self.rows_per_ciphertext,
+            request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
         )
 
@@ -103,42 +108,47 @@ class PackingPlan:
         """Transform levels that act along Y only: log2 M."""
         return self.column_length.bit_length() - 1
 
+    @property
+    def asked_bytes(self) -> int:
+        """Bytes of the c0 of one request ciphertext."""
+        if self.request_bytes is None:
+            return self.parameters.polynomial_bytes
+        return self.parameters.degree * self.request_bytes
+
+    @property
+    def answered_bytes(self) -> int:
+        """Bytes of the c1' of one response ciphertext."""
+        return self.parameters.degree * self.response_bytes
+
     @cached_property
     def request_ranges(self) -> tuple[range, ...]:
-        """Ciphertext numbers of each request block: 32 bytes of seed and one polynomial each."""
-        return _ranges(self.requests, (BLOCK_BYTES - SEED_BYTES) // self.parameters.polynomial_bytes)
+        """Ciphertext numbers of each request block: 32 bytes of seed, and the c0 of each."""
+        return _ranges(self.requests, (BLOCK_BYTES - SEED_BYTES) // self.asked_bytes)
 
     @cached_property
     def response_ranges(self) -> tuple[range, ...]:
-        """Ciphertext numbers of each response block: what is sent of c0', and c1', each."""
-        size = self.masked_bytes(range(1)) + self.parameters.degree * self.response_bytes
-        return _ranges(self.responses, BLOCK_BYTES // size)
+        """Ciphertext numbers of each response block: the c1' of each."""
+        return _ranges(self.responses, BLOCK_BYTES // self.answered_bytes)
 
     @property
     def request_sizes(self) -> tuple[int, ...]:
         """Bytes of each request block."""
-        size = self.parameters.polynomial_bytes
-        return tuple(SEED_BYTES + len(numbers) * size for numbers in self.request_ranges)
+        return tuple(SEED_BYTES + len(numbers) * self.asked_bytes for numbers in self.request_ranges)
 
     @property
     def response_sizes(self) -> tuple[int, ...]:
         """Bytes of each response block."""
-        size = self.parameters.degree * self.response_bytes
-        return tuple(self.masked_bytes(numbers) + len(numbers) * size for numbers in self.response_ranges)
+        return tuple(len(numbers) * self.answered_bytes for numbers in self.response_ranges)
+
+    @property
+    def request_layout(self) -> tuple[int, ...]:
+        """What the requests of this plan depend on: plans that share it share their requests."""
+        return (self.slots, self.contracted_per_ciphertext, self.request_bytes or 0)
 
     def output_rows(self, numbers: range) -> slice:
         """Return the rows of the product that response ciphertexts `numbers` carry."""
         r = self.rows_per_ciphertext
         return slice(numbers.start * r, min(numbers.stop * r, self.shape.rows))
-
-    def sent_coefficients(self, numbers: range) -> int:
-        """Count the coefficients of c0' that response ciphertexts `numbers` send."""
-        rows = range(self.shape.rows)[self.output_rows(numbers)]
-        return len(rows) * self.shape.kept
-
-    def masked_bytes(self, numbers: range) -> int:
-        """Count the bytes of c0' in a block of response ciphertexts `numbers`; those of c1' follow."""
-        return self.sent_coefficients(numbers) * (self.response_bytes - 1)
 
 
 def plan(
@@ -167,22 +177,35 @@ def _cheapest(parameters: ParameterSet, shape: ProductShape, required: int) -> P
 
 
 def _fitting(parameters: ParameterSet, shape: ProductShape, required: int) -> Iterator[PackingPlan]:
-    """Yield for each c the plan with the fewest response bytes that leave the spare bits required."""
+    """Yield plans that leave the spare bits required: for each c, those with the fewest bytes."""
     slots = _power_of_two(shape.kept)
-    for level in range((parameters.degree // slots).bit_length()):
-        plans = (
-            PackingPlan(
-                parameters=parameters,
-                shape=shape,
-                slots=slots,
-                contracted_per_ciphertext=2**level,
-                response_bytes=size,
-            )
-            for size in range(LEAST_RESPONSE_BYTES, MOST_RESPONSE_BYTES + 1)
+    for contracted in _contracted(parameters.degree // slots):
+        whole = PackingPlan(
+            parameters=parameters, shape=shape, slots=slots, contracted_per_ciphertext=contracted
         )
-        smallest = next((each for each in plans if each.spare_bits >= required), None)
-        if smallest is not None and smallest.requests <= REQUESTS_LIMIT:
-            yield smallest
+        if whole.spare_bits >= required and whole.requests <= REQUESTS_LIMIT:
+            yield from (_shortest(asked, required) for asked in _asked(whole, required))
+
+
+def _asked(whole: PackingPlan, required: int) -> Iterator[PackingPlan]:
+    """Cut the request to the fewest bytes, to one more, and not at all: the response may need fewer then."""
+    plans = (replace(whole, request_bytes=size) for size in range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1))
+    yield from islice((each for each in plans if each.spare_bits >= required), 2)
+    yield whole
+
+
+def _shortest(asked: PackingPlan, required: int) -> PackingPlan:
+    """Cut the response of a plan that fits to the fewest bytes that still do."""
+    sizes = range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1)
+    plans = (replace(asked, response_bytes=size) for size in sizes)
+    return next(each for each in plans if each.spare_bits >= required)
+
+
+def _contracted(column_length: int) -> list[int]:
+    """List the c that are tried: those for which c or r is a power of two, or 3, 5 or 7 times one."""
+    steps = [odd << level for odd in (1, 3, 5, 7) for level in range(column_length.bit_length())]
+    few = {step for step in steps if step <= column_length}
+    return sorted(few | {column_length // step for step in few})
 
 
 def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
@@ -234,10 +257,12 @@ def pack_multipliers(
     rows = plain_ND[plan.output_rows(numbers)]
     padded[: len(rows), : plan.shape.contraction] = rows
     grouped = padded.reshape(len(numbers), r, plan.requests, c).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(grouped[..., ::-1]).reshape(len(numbers), plan.requests, plan.column_length)
+    multipliers = np.zeros((len(numbers), plan.requests, plan.column_length), dtype=np.int64)
+    multipliers[..., : r * c] = grouped[..., ::-1].reshape(len(numbers), plan.requests, r * c)
+    return multipliers
 
 
-def read_sent(plan: PackingPlan, polynomials: RingArray, numbers: range) -> RingArray:
+def read_rows(plan: PackingPlan, polynomials: RingArray, numbers: range) -> RingArray:
     """Read the coefficients that carry the product's rows, uint64 (1, primes, rows * kept).
 
     Args:
@@ -248,8 +273,8 @@ def read_sent(plan: PackingPlan, polynomials: RingArray, numbers: range) -> Ring
     c, kept, primes = plan.contracted_per_ciphertext, plan.shape.kept, polynomials.shape[1]
     columns = polynomials.reshape(len(numbers), primes, plan.column_length, plan.slots)
     carrying = columns[:, :, c - 1 :: c, :kept].transpose(1, 0, 2, 3)
-    sent = carrying.reshape(1, primes, -1)[..., : plan.sent_coefficients(numbers)]
-    return np.ascontiguousarray(sent)
+    rows = range(plan.shape.rows)[plan.output_rows(numbers)]
+    return np.ascontiguousarray(carrying.reshape(1, primes, -1)[..., : len(rows) * kept])
 
 
 def _power_of_two(value: int) -> int:

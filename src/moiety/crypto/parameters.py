@@ -1,20 +1,25 @@
 """Which rings and moduli there are, what they hold, and which are not secure.
 
-A product is correct but for an error of one unit, with probability 2^-spare per opened value, when
+A product is off by one unit, with probability 2^-spare per value at most, when
 
-    log2 q >= 65 + log2(19.7 * multiplier * contraction * r + 19.2 * (2N + 1) + cut) + spare
+    log2 q >= 65 + log2(deviation) + spare
 
-with N the ring degree and r the rows per ciphertext: every slot collects contraction x r noise terms of a
-fresh encryption (error at most 19, plus one half for rounding the message to the modulus), and the
-re-randomisation adds e0 + e1 s + e_pk u, that is 1 + N + N errors of at most 19.2. 64 of the 65 bits are
-the plaintext modulus, the last one is the half unit of rounding: the evaluator's r 2^64 / q lies within the
-noise of a half, on either side, with probability 2 * noise * 2^64 / q.
+where `deviation` bounds the root mean square of the noise, in units of q. The noise of a response is, N being
+the ring degree, r the rows per ciphertext and multipliers at most 2^k,
 
-A response crosses cut to b = 8 * response_bytes bits for c1' and b - 8 for c0' (ADR 0013). A restored
-coefficient of c1' is off by q / 2^(b + 1), by the 2^50 / 2^208 of q that the kernel's sum loses for each
-prime, and by one half for rounding back; c1' s has N such terms, s being ternary, and c0' adds one:
+    contraction * r terms p e      e: error of sigma 3.2, rounding of the message, cut of the request
+    e_pk u + e1 s                  2 N terms of sigma 3.2 at most, u and s being ternary
+    N terms d s                    d: cut of c1'
 
-    cut = (N + 2^8) q / 2^(b + 1) + (N + 1) (primes * q / 2^158 + 1/2)
+The errors are independent of each other, of the multipliers and of the secret, and have mean 0: their
+variances add up, and multipliers of one sign and of the largest size are allowed for. Rounding to a multiple
+of q / 2^b (b bits that cross) has the variance (q / 2^b)^2 / 12; the kernel's sum is below the exact one by
+at most primes * q * 2^50 / 2^208 on top, and restoring rounds to an integer.
+
+64 of the 65 bits are the plaintext modulus. The two shares are round(x) and round(y) with x + y the product
+plus noise, in units of q / 2^64; they miss the product only where x lies within the noise of a half, on
+either side. x is pseudo-random and uniform modulo 1, so that this happens with probability 2 E|noise| 2^64 /
+q, at most twice the deviation: that is the 65th bit (ADR 0020).
 
 Security is that of RLWE with a uniform ternary secret and sigma 3.2 at 128 bits: the limits on log2 q are
 those of the Homomorphic Encryption Standard against quantum search (51, 101, 202, 411 bits for N = 2048,
@@ -23,23 +28,25 @@ those of the Homomorphic Encryption Standard against quantum search (51, 101, 20
 
 from dataclasses import dataclass
 from functools import cache
-from math import log2, prod
+from math import log2, prod, sqrt
 from typing import Final
 
 from moiety.crypto.kernel import Transform
+from moiety.crypto.sampling import SIGMA
 from moiety.crypto.scheme import ProductShape
 from moiety.errors import InsecureParameterError
 
 REQUIRED_SECURITY_BITS: Final = 128
+_VARIANCE: Final = float(SIGMA) ** 2
 SECURE_MODULUS_BITS: Final = {2048: 50, 4096: 100, 8192: 200, 16384: 400}
 DITHERED_SPARE_BITS: Final = 40
 """For a value that is dithered before it is opened, or whose shares are never opened."""
 EXACT_SPARE_BITS: Final = 64
 """For a value that is opened exactly."""
 
-LEAST_RESPONSE_BYTES: Final = 9
-MOST_RESPONSE_BYTES: Final = 19
-"""The kernel cuts to 8 to 19 bytes, and c0' has one less than c1'. At 19, moduli of 141 bits lose nothing."""
+LEAST_CUT_BYTES: Final = 9
+MOST_CUT_BYTES: Final = 19
+"""What a coefficient is cut to. The kernel cuts to 8 to 19 bytes; 19 lose nothing of moduli of 141 bits."""
 
 # The largest primes of 47 and of 40 bits that are 1 modulo 2^15, so that they serve every degree.
 _PRIMES_47: Final = (
@@ -110,21 +117,44 @@ def require_secure(parameters: ParameterSet) -> None:
         )
 
 
-def noise_bound(shape: ProductShape, *, degree: int, rows_per_ciphertext: int) -> int:
-    """Bound the noise of a response before it is cut, in units of the ciphertext modulus, rounded up."""
-    terms = shape.contraction * min(rows_per_ciphertext, shape.rows)
-    evaluated = 197 * terms << shape.multiplier_bits
-    rerandomised = 192 * (2 * degree + 1)
-    return -(-(evaluated + rerandomised) // 10)
+def deviation(
+    parameters: ParameterSet,
+    shape: ProductShape,
+    *,
+    rows_per_ciphertext: int,
+    request_bytes: int | None = None,
+    response_bytes: int = MOST_CUT_BYTES,
+) -> float:
+    """Bound the root mean square of a response's noise, as a fraction of q.
+
+    Args:
+        parameters: the ring.
+        shape: of the product.
+        rows_per_ciphertext: output rows of one response.
+        request_bytes: that a coefficient of a request is cut to; None: requests cross whole.
+        response_bytes: that a coefficient of c1' is cut to.
+    """
+    degree, terms = parameters.degree, shape.contraction * min(rows_per_ciphertext, shape.rows)
+    multiplier, unit = 2.0**shape.multiplier_bits, 1 / parameters.modulus
+    error = _VARIANCE * unit**2
+    asked, answered = _cut(parameters, request_bytes), _cut(parameters, response_bytes)
+    variance = terms * multiplier**2 * (error + (unit**2 + asked.variance) / 12)
+    variance += 2 * degree * error + degree * (unit**2 + answered.variance) / 12
+    return sqrt(variance) + terms * multiplier * asked.bias + degree * answered.bias
 
 
-@cache
-def cut_bound(parameters: ParameterSet, *, response_bytes: int) -> int:
-    """Bound what cutting a response adds to its noise, in units of the ciphertext modulus, rounded up."""
-    degree, modulus = parameters.degree, parameters.modulus
-    dropped = (degree + 2**8) * modulus << (208 - 8 * response_bytes - 1)
-    lost = (degree + 1) * len(parameters.primes) * modulus << 50
-    return -(-(dropped + lost) >> 208) + degree // 2 + 1
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """What cutting a coefficient does: 12 times its variance, and its bias, of a modulus of 1."""
+
+    variance: float
+    bias: float
+
+
+def _cut(parameters: ParameterSet, size: int | None) -> _Cut:
+    if size is None:
+        return _Cut(variance=0.0, bias=0.0)
+    return _Cut(variance=2.0 ** (-16 * size), bias=len(parameters.primes) * 2.0**-158)
 
 
 def spare_bits(
@@ -132,12 +162,18 @@ def spare_bits(
     shape: ProductShape,
     *,
     rows_per_ciphertext: int,
-    response_bytes: int = MOST_RESPONSE_BYTES,
+    request_bytes: int | None = None,
+    response_bytes: int = MOST_CUT_BYTES,
 ) -> float:
-    """Bits left over: an opened value is off by one with probability 2^-spare."""
-    evaluated = noise_bound(shape, degree=parameters.degree, rows_per_ciphertext=rows_per_ciphertext)
-    bound = evaluated + cut_bound(parameters, response_bytes=response_bytes)
-    return log2(parameters.modulus) - 65 - log2(bound)
+    """Bits left over: a value is off by one with probability 2^-spare at most. Arguments as `deviation`."""
+    noise = deviation(
+        parameters,
+        shape,
+        rows_per_ciphertext=rows_per_ciphertext,
+        request_bytes=request_bytes,
+        response_bytes=response_bytes,
+    )
+    return -65 - log2(noise)
 
 
 def session_error(*, opened: int, spare: float) -> float:

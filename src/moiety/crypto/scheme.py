@@ -74,6 +74,11 @@ class ProductPlan(Protocol):
         ...
 
     @property
+    def request_layout(self) -> tuple[int, ...]:
+        """What the key holder's blocks depend on but M: plans that share it can share their requests."""
+        ...
+
+    @property
     def spare_bits(self) -> float:
         """An opened value is off by one unit with probability 2^-spare; infinite where it is exact."""
         ...
@@ -84,6 +89,10 @@ class KeyHolder(Protocol):
 
     def public_key(self) -> bytes:
         """Return what the evaluator needs to re-randomise; sent once a session."""
+        ...
+
+    def prepare(self, *, plan: Any, randomness: Randomness) -> None:
+        """Compute ahead what the next request of this plan needs and does not depend on M."""
         ...
 
     def encrypt(self, matrix_DK: RingArray, *, plan: Any, randomness: Randomness) -> Iterator[bytes]:
@@ -106,6 +115,10 @@ class KeyHolder(Protocol):
 class Evaluator(Protocol):
     """Multiplies under encryption by its own matrix and learns its share of the product."""
 
+    def prepare(self, *, plan: Any, randomness: Randomness) -> None:
+        """Compute ahead what the next response of this plan needs and does not depend on P and M."""
+        ...
+
     def respond(
         self,
         plain_ND: NDArray[np.int64] | NDArray[np.int16],
@@ -120,8 +133,8 @@ class Evaluator(Protocol):
             MalformedMessageError: a block is not a ciphertext of the expected size.
 
         Leaks:
-            To the key holder, nothing but the shape: each response is re-randomised and masked by a
-            value uniform in Z_q on every coefficient.
+            To the key holder, nothing but the shape: each response is re-randomised, and what would open
+            it is kept as this side's share.
         """
         ...
 

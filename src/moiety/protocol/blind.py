@@ -41,16 +41,12 @@ from moiety.protocol.state import State, initial_weights
 from moiety.ring import RingArray
 
 WeightsKey = tuple[int, tuple[int, ...]]
-"""Which Enc(W_label) the data owner holds: after how many updates, in blocks of which sizes."""
+"""Which Enc(W_label) the data owner holds: after how many updates, in which layout."""
 
 
 def weights_key(contract: Contract, rows: int, *, updates: int) -> WeightsKey:
-    """Name the encryption of W_label that a batch of `rows` needs; both parties know when it is there.
-
-    Equal block sizes mean an equal layout: rows of W_label per ciphertext are powers of two, and two of them
-    give equally many ciphertexts only where one holds everything.
-    """
-    return updates, tuple(contract.plan(Product.FORWARD, rows).request_sizes)
+    """Name the encryption of W_label that a batch of `rows` needs; both parties know when it is there."""
+    return updates, contract.plan(Product.FORWARD, rows).request_layout
 
 
 class BlindDataOwner(DataOwner):
@@ -73,7 +69,8 @@ class BlindDataOwner(DataOwner):
         if key == self._weights_are:
             return []
         self._weights_are = key
-        return [Collector(Kind.WEIGHTS, step=self._step, sizes=key[1])]
+        plan = self._contract.plan(Product.FORWARD, rows)
+        return [Collector(Kind.WEIGHTS, step=self._step, sizes=plan.request_sizes)]
 
     def _forward(self, messages: Messages) -> Iterator[Block]:
         self._weights = messages[0] if messages else self._weights
@@ -89,6 +86,13 @@ class BlindDataOwner(DataOwner):
             shares=shares,
         )
         yield from self._share_of_z(np.concatenate(shares))
+
+    def prepare(self) -> None:
+        """Prepare the answer to the gradients that are due, else to a next batch of as many rows."""
+        product = Product.UPDATE if self._state is State.UPDATE else Product.FORWARD
+        if self._state is not State.CLOSED and len(self._rows):
+            plan = self._contract.plan(product, len(self._rows))
+            self._evaluator.prepare(plan=plan, randomness=self._randomness)
 
     def _update_due(self, rows: int) -> list[Collector]:
         plan = self._contract.plan(Product.UPDATE, rows)
@@ -136,7 +140,16 @@ class BlindLabelOwner(LabelOwner):
         self._weights_are = key
         plan = self._contract.plan(Product.FORWARD, rows)
         payloads = self._keys.encrypt(self._share, plan=plan, randomness=self._randomness)
-        return blocks_of(Kind.WEIGHTS, payloads, step=self._step, count=len(key[1]))
+        return blocks_of(Kind.WEIGHTS, payloads, step=self._step, count=len(plan.request_sizes))
+
+    def prepare(self) -> None:
+        """Prepare the gradients while z is due, and the weights for the next batch while the update is."""
+        if self._request is None or not self._request.training:
+            return
+        product = {State.FORWARD: Product.UPDATE, State.UPDATE: Product.FORWARD}.get(self._state)
+        if product is not None:
+            plan = self._contract.plan(product, self._request.handle.rows)
+            self._keys.prepare(plan=plan, randomness=self._randomness)
 
     def _forward(self, messages: Messages, rows: int) -> Iterable[Block]:
         share_NK = self._keys.decrypt(messages[0], plan=self._contract.plan(Product.FORWARD, rows))

@@ -123,6 +123,9 @@ class DataOwner(Secret, ABC):
             self._state = State.CLOSED
             raise
 
+    def prepare(self) -> None:
+        """Compute ahead, while the peer works, what the next answer needs; nothing that is sent changes."""
+
     def _take(self, block: Block) -> Iterator[Block]:
         if self._state is State.IDLE:
             yield from self._accept(block)

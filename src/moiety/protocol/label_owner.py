@@ -163,6 +163,9 @@ class LabelOwner(Secret, ABC):
             self._close()
             raise
 
+    def prepare(self) -> None:
+        """Compute ahead, while the peer works, what the next message needs; nothing that is sent changes."""
+
     def z(self) -> RingArray:
         """Return dithered z of the last request, uint64 (rows, out_features), once.
 

@@ -41,6 +41,9 @@ class PaillierEvaluator:
         residue = split(self._public.residue, modulus)
         self._windows = windows_of(residue, bits=rerandomiser_bits, modulus=modulus)
 
+    def prepare(self, *, plan: PaillierPlan, randomness: Randomness) -> None:
+        """Compute nothing ahead: a slow scheme is for comparison, and simple."""
+
     def respond(
         self,
         plain_ND: NDArray[np.int64] | NDArray[np.int16],

@@ -54,6 +54,9 @@ class PaillierKeyHolder(Secret):
         """
         return self._private.public.write()
 
+    def prepare(self, *, plan: PaillierPlan, randomness: Randomness) -> None:
+        """Compute nothing ahead: a slow scheme is for comparison, and simple."""
+
     def encrypt(self, matrix_DK: RingArray, *, plan: PaillierPlan, randomness: Randomness) -> Iterator[bytes]:
         """Encrypt M block by block.
 

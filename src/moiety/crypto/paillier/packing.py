@@ -76,6 +76,11 @@ class PaillierPlan:
         return inf
 
     @property
+    def request_layout(self) -> tuple[int, ...]:
+        """What the requests depend on but M: how many slots share a ciphertext, and how wide they are."""
+        return (self.slots, self.slot_bits)
+
+    @property
     def mask_bits(self) -> int:
         """Bits of a slot's mask: 60 more than the range [-2^B, 2^B] needs.
 
