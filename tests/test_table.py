@@ -372,3 +372,31 @@ def test_column_of_a_file_that_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.parquet has changed since it was opened") as caught:
         table.column("a")
     assert caught.value.hint.startswith("start again")
+
+
+def test_take_gives_these_rows_in_this_order(tmp_path: Path) -> None:
+    table = csv_table(tmp_path, "a,b\n1,x\n2,y\n3,\n4,w\n").take(np.array([3, 0, 2, 3]))
+    assert (table.rows, table.names) == (4, ("a", "b"))
+    np.testing.assert_array_equal(table.column("a"), [4, 1, 3, 4])
+    assert table.column("b").tolist() == ["w", "x", "", "w"]
+    assert table.first(2).column("b").tolist() == ["w", "x"]
+    assert table.take(np.array([1])).column("a").tolist() == [1]
+
+
+def test_take_reads_columns_when_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, a=[1, 2], b=[3, 4])
+    table = read_table(path, columns=None).take(np.array([1]))
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        table.column("a")
+
+
+def test_take_digests_the_ids_in_the_order_taken(tmp_path: Path) -> None:
+    rows = csv_table(tmp_path, "id\nu\nv\n").take(np.array([1, 0]))
+    assert rows.id_digest(["id"]) == csv_table(tmp_path, "id\nv\nu\n", "o.csv").id_digest(["id"])
+
+
+@pytest.mark.parametrize("rows", [[], [-1], [2]])
+def test_take_of_rows_that_are_not_there_is_refused(tmp_path: Path, rows: list[int]) -> None:
+    with pytest.raises(DataError, match="not among the 2"):
+        csv_table(tmp_path, "a\n1\n2\n").take(np.array(rows, dtype=np.int64))

@@ -71,6 +71,22 @@ class Table:
         kept = min(rows, self.rows)
         return replace(self, rows=kept, read=lambda name: self.read(name).slice(0, kept))
 
+    def take(self, rows: NDArray[np.int64]) -> "Table":
+        """Return a table of these rows in this order; a column is still read when it is asked for.
+
+        Args:
+            rows: row numbers, at least one; they may repeat.
+
+        Raises:
+            DataError: there are none, or one is no row of this table.
+        """
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.rows:
+            raise DataError(
+                f"rows were asked for that are not among the {self.rows} of {self.source.name}",
+                hint="start again: the table has to stay as it is while it is in use",
+            )
+        return replace(self, rows=len(rows), read=lambda name: _taken(self.read(name), rows))
+
     def id_digest(self, columns: Sequence[str]) -> bytes:
         """Digest the ids in row order, so that two parties can compare the order of their rows.
 
@@ -211,6 +227,14 @@ def _readable(source: Path) -> Iterator[None]:
             hint="check that the file is complete, in that format and, for CSV, "
             "comma-separated UTF-8 with the same number of fields in every line",
         ) from None
+
+
+def _taken(column: Any, rows: NDArray[np.int64]) -> Any:
+    """Give these rows of a column."""
+    if types.is_string(column.type):
+        # Offsets of 32 bits count the text of a whole chunk, and taking makes one chunk of all.
+        column = column.cast(pa.large_string())
+    return pc.take(column, pa.array(rows))
 
 
 def _encoded(column: Any) -> Iterator[list[bytes]]:
