@@ -19,7 +19,7 @@ at most primes * q * 2^50 / 2^208 on top, and restoring rounds to an integer.
 64 of the 65 bits are the plaintext modulus. The two shares are round(x) and round(y) with x + y the product
 plus noise, in units of q / 2^64; they miss the product only where x lies within the noise of a half, on
 either side. x is pseudo-random and uniform modulo 1, so that this happens with probability 2 E|noise| 2^64 /
-q, at most twice the deviation: that is the 65th bit (ADR 0020).
+q, at most twice the deviation: that is the 65th bit (ADR 0014).
 
 Security is that of RLWE with a uniform ternary secret and sigma 3.2 at 128 bits: the limits on log2 q are
 those of the Homomorphic Encryption Standard against quantum search (51, 101, 202, 411 bits for N = 2048,

@@ -10,7 +10,7 @@ every time,
 
 and c0' never leaves the evaluator: its share of the product is round(c0' 2^64 / q), and the key holder's, who
 is sent c1', is round(c1' s 2^64 / q). Their sum is the product, off by one unit with probability
-2 E|noise| 2^64 / q. c1' is computationally hidden (RLWE), and there is nothing else to see (ADR 0020).
+2 E|noise| 2^64 / q. c1' is computationally hidden (RLWE), and there is nothing else to see (ADR 0014).
 
 What crosses is cut to fewer bits: a public function of c0 and of c1', its error part of the noise bound.
 
