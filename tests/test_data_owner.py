@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyarrow import csv, parquet
 
-from moiety import checkpoint, data_owner
+from moiety import checkpoint, data_owner, features
 from moiety.activation_file import ActivationFile
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
@@ -185,7 +185,7 @@ def prepared(settings: Settings) -> tuple[str, str]:
 
 def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    monkeypatch.setattr(data_owner, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    monkeypatch.setattr(features, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
     configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
     read_features(load_data_owner_run(files.data_owner))
     assert shapes == [(2, 8)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from moiety import checkpoint, trainer
+from moiety import checkpoint, result
 from moiety.config import load_label_owner_run
 from moiety.data.target import Target
 from moiety.errors import CheckpointError, ConfigError, DataError, PeerAbortedError
@@ -300,8 +300,8 @@ def test_products_opened_are_counted_one_by_one(tmp_path: Path) -> None:
     configure(files.label_owner, {"protocol": chosen})
     configure(files.data_owner, {"protocol": chosen, "model": {"bottom": "moiety.examples:bottom"}})
     with open_run(files.label_owner, channel=wire(files), randomness=RecordedRandomness(b"run")) as run:
-        opened = {product: trainer._opened(run, product) for product in Product}
-        assert trainer._least_spare(run, Product.FORWARD) < math.inf
+        opened = {product: result.opened_values(run, product) for product in Product}
+        assert result.least_spare(run, Product.FORWARD) < math.inf
     assert opened == {
         Product.FORWARD: 4 * (2 * (420 + 60) + 120),
         Product.UPDATE: 0,  # no step was made

@@ -21,15 +21,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError
+from moiety.files import Arrays, Facts, digest, read, replace, sync_folder
 from moiety.policy import Totals
 
-Arrays = dict[str, NDArray[Any]]
-Facts = dict[str, Any]
+__all__ = [
+    "VERSION",
+    "Arrays",
+    "Facts",
+    "Ledger",
+    "load_model",
+    "save_model",
+]
 
 VERSION: Final = 1
 _ARRAYS: Final = "model.safetensors"
 _FACTS: Final = "model.json"
-_SIZE_LIMIT: Final = 2**32
 
 
 def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -45,11 +51,11 @@ def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mappi
     """
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     complete = {**facts, "version": VERSION, "sha256": sha256(data).hexdigest()}
-    complete["digest"] = _digest(complete)
+    complete["digest"] = digest(complete)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / _ARRAYS, data)
-        _replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
+        replace(folder / _ARRAYS, data)
+        replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
     except OSError as error:
         raise CheckpointError(
             f"{folder} cannot be written: {error.strerror}",
@@ -64,7 +70,7 @@ def load_model(folder: Path) -> tuple[Arrays, Facts]:
         CheckpointCorruptError: missing, damaged, or of another version.
     """
     facts = _load_facts(folder / _FACTS)
-    data = _read(folder / _ARRAYS)
+    data = read(folder / _ARRAYS)
     if sha256(data).hexdigest() != facts.get("sha256"):
         raise CheckpointCorruptError(
             f"{folder / _ARRAYS} does not match its digest",
@@ -78,13 +84,13 @@ def load_model(folder: Path) -> tuple[Arrays, Facts]:
 
 def _load_facts(path: Path) -> Facts:
     try:
-        facts = json.loads(_read(path))
+        facts = json.loads(read(path))
     except ValueError as error:
         raise CheckpointCorruptError(f"{path} is not JSON") from error
     if not isinstance(facts, dict) or facts.get("version") != VERSION:
         raise CheckpointCorruptError(f"{path} is not a model of version {VERSION}")
-    digest = facts.pop("digest", None)
-    if digest != _digest(facts):
+    stated = facts.pop("digest", None)
+    if stated != digest(facts):
         raise CheckpointCorruptError(
             f"{path} does not match its digest",
             hint="restore the folder from a backup, or train again",
@@ -116,7 +122,7 @@ class Ledger:
             ) from error
         try:
             self._lock()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             self._written = self.totals()
         except BaseException:
             self._file.close()
@@ -142,7 +148,7 @@ class Ledger:
             CheckpointCorruptError: a line is not a record; a file that was cut short fails closed.
         """
         # A line cut before its end of line would run into the next record: it counts as damaged.
-        lines = _read(self._path).decode(errors="replace").splitlines(keepends=True)
+        lines = read(self._path).decode(errors="replace").splitlines(keepends=True)
         try:
             records = [_totals(line) for line in lines]
         except (ValueError, TypeError) as error:
@@ -171,38 +177,3 @@ def _totals(line: str) -> Totals:
     if not line.endswith("\n") or any(type(count) is not int or count < 0 for count in counts):
         raise ValueError("not a record of totals")
     return totals
-
-
-def _digest(facts: Facts) -> str:
-    return sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise CheckpointCorruptError(f"{path} is larger than any model")
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointCorruptError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="train first, or restore the run's folder",
-        ) from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -7,19 +7,16 @@ Imported by the command line and by users.
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from numpy.typing import NDArray
 
 from moiety import checkpoint
 from moiety.activation_file import ActivationFile
-from moiety.bottom import BottomModel, TrainedActivations, check_bottom
+from moiety.bottom import BottomModel, TrainedActivations
 from moiety.checkpoint import Arrays, Ledger
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
@@ -27,14 +24,14 @@ from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_see
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
-from moiety.data.table import Table, read_table
-from moiety.dither import row_digests
+from moiety.data.table import Table
 from moiety.errors import (
     CheckpointMismatchError,
     ConfigError,
     MoietyError,
     PeerIdentityError,
 )
+from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
 from moiety.policy import Meter, Totals
@@ -43,9 +40,20 @@ from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import DataOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.state import Activations, DataOwnerState, Features
-from moiety.ring import encode_activations
 from moiety.schedule import RowIndices, Split
 from moiety.session import Session
+
+__all__ = [
+    "DataOwnerParty",
+    "Report",
+    "answer",
+    "fit_preparation",
+    "fixed_features",
+    "open_ledger",
+    "provide",
+    "read_features",
+    "serve",
+]
 
 Report = Callable[[str], None]
 
@@ -282,45 +290,6 @@ class DataOwnerParty(Secret):
                 "preparation": self._preparation.to_json(),
             },
         )
-
-
-def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
-    """Take prepared columns as activations; return them, and how many were clipped."""
-    activation_ND, clipped = encode_activations(values_NC)
-    return Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND)), clipped
-
-
-def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
-    """Fit the run file's preparation on some rows of the table."""
-    wanted = settings.table.features
-    features = (
-        [name for name in table.names if name not in settings.table.id] if wanted == "all" else list(wanted)
-    )
-    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
-
-
-def read_features(settings: Settings) -> Table:
-    """Read the data owner's table and check that it can be prepared, before anybody connects.
-
-    Raises:
-        ConfigError, DataError: the table cannot be used.
-        CheckpointError: a CSV file cannot be copied into the run's folder.
-    """
-    wanted = settings.table.features
-    columns = None if wanted == "all" else [*settings.table.id, *wanted]
-    table = read_table(settings.table.source, columns=columns, scratch=settings.folder)
-    preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
-    if settings.model.bottom is not None:
-        check_bottom(settings, preparation.transform(table.first(2)))
-    return table
-
-
-def open_ledger(settings: Settings) -> Ledger:
-    """Return the ledger of this peer on this table: the same for every run beside this run file."""
-    certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
-    peer = certificate.fingerprint(SHA256()).hex()[:16]
-    table = sha256(str(settings.table.source.resolve()).encode()).hexdigest()[:16]
-    return Ledger(settings.folder.parent / "ledger" / f"{peer}-{table}.jsonl")
 
 
 def serve(session: Session, party: DataOwnerParty) -> None:

@@ -1,14 +1,6 @@
-"""A label owner's run: an ordinary PyTorch loop, with one layer that lives at two places.
+"""An open training run: hands out batches in the agreed order and saves this side's half.
 
-    with moiety.open_run("run.toml") as run:
-        layer = run.interactive_layer()
-        ...
-        for batch in run.batches("train"):
-            loss = criterion(top(layer(batch.rows)).squeeze(1), batch.target)
-        run.save(top)
-
-Connects, agrees on a contract, and hands out batches in the agreed order. Imported by trainer, predictor
-and users.
+Imported by the trainer and users.
 """
 
 from collections.abc import Iterator
@@ -22,32 +14,35 @@ import torch
 from torch import Tensor, nn
 
 from moiety import checkpoint
-from moiety.block_file import BlockFile
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
-from moiety.contract import Contract, LabelOwnerTerms
+from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
-from moiety.data.table import Table, read_table
+from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.errors import (
-    CheckpointMismatchError,
     ConfigError,
-    ContractMismatchError,
     LocalProtocolError,
-    RemoteProtocolError,
 )
 from moiety.link import LabelOwnerLink
-from moiety.messages import Block, Kind, Role
 from moiety.nn import InteractiveLinear
-from moiety.peer import connect
-from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
+from moiety.opening import agree, finish, open_machine, propose
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.machines import LABEL_OWNERS
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
 from moiety.step_rule import STEP_RULES
+
+__all__ = [
+    "Batch",
+    "LabelOwnerRun",
+    "agree",
+    "finish",
+    "open_machine",
+    "open_run",
+    "propose",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,113 +255,6 @@ def open_run(
     except BaseException as error:
         session.abort(error)
         raise
-
-
-def propose(
-    settings: Settings, table: Table, *, purpose: Any, randomness: Randomness, model: str = ""
-) -> LabelOwnerTerms:
-    """Return this side's terms for a session."""
-    return LabelOwnerTerms(
-        run=settings.run,
-        purpose=purpose,
-        protocol=settings.protocol.name,
-        scheme=settings.protocol.scheme,
-        reveals=settings.protocol.reveals or "nothing",
-        rows=table.rows,
-        order_digest=table.id_digest(settings.table.id).hex(),
-        model=model,
-        nonce=randomness.seed().hex(),
-        out_features=settings.model.units,
-        epochs=settings.train.epochs if purpose == "train" else 1,
-        batch=settings.train.batch,
-        validation=settings.split.validation,
-        test=settings.split.test,
-    )
-
-
-def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None) -> tuple[Session, Contract]:
-    """Connect and shake hands; the session is bound to the contract."""
-    peer = settings.peer[0]
-    session = Session(
-        channel or connect(settings),
-        role=Role.LABEL_OWNER,
-        deadline_seconds=peer.answer_deadline,
-    )
-    try:
-        handshake = LabelOwnerHandshake(terms)
-        session.send([handshake.hello()])
-        contract = handshake.receive(session.receive())
-    except ContractMismatchError as error:
-        session.abort(error)
-        if error.field == "model":
-            raise CheckpointMismatchError(
-                f"the parties saved different models: own {error.own}, peer {error.peer}",
-                hint="train again, or restore both run folders from the same run",
-            ) from error
-        raise
-    except BaseException as error:
-        session.abort(error)
-        raise
-    session.bind(contract=contract.digest, session=contract.session)
-    return session, contract
-
-
-def open_machine(
-    session: Session,
-    contract: Contract,
-    *,
-    randomness: Randomness,
-    folder: Path,
-    share: "np.ndarray[Any, Any] | None" = None,
-    updates: int = 0,
-    weight_seed: Seed | None = None,
-) -> LabelOwner:
-    """Exchange this session's public keys, and wait for the initial share if there is none.
-
-    Args:
-        session: bound to the contract.
-        contract: what was agreed.
-        randomness: where seeds come from.
-        folder: of the run; encrypted activations that serve the whole session are kept in it.
-        share: W_label of a saved model.
-        updates: steps it was trained for.
-        weight_seed: of this side's part of W_0.
-    """
-    threads = torch.get_num_threads()
-    keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
-    session.send([public_key(keys)])
-    evaluator = None
-    if Role.DATA_OWNER in contract.schemes:
-        evaluator = read_public_key(contract, Role.DATA_OWNER, session.receive(), threads=threads)
-    kind = LABEL_OWNERS[contract.label_owner.protocol]
-    kept: dict[str, Any] = {"store": BlockFile(folder)} if contract.reuses_activations else {}
-    machine = kind(
-        contract,
-        keys=keys,
-        evaluator=evaluator,
-        share_DK=share,
-        updates=updates,
-        weight_seed=weight_seed,
-        randomness=randomness,
-        **kept,
-    )
-    session.send(machine.start())
-    while machine.waiting:
-        session.send(machine.receive(session.receive()))
-    return machine
-
-
-def finish(session: Session) -> None:
-    """Tell the data owner that the run is complete and wait until it has saved its half.
-
-    Raises:
-        RemoteProtocolError: something else came.
-    """
-    session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
-    block = session.receive()
-    if block.kind is not Kind.FINISH:
-        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was due")
-    session.close()
 
 
 def _split(name: str) -> Split:

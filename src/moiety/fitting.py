@@ -1,0 +1,118 @@
+"""The training loop: ordinary PyTorch, for the encrypted network and for its twin in the clear.
+
+With other batches and another link, `fit` trains the twin. Imported by training, the
+predictor and the comparison.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moiety.config import LabelOwnerRun as Settings
+from moiety.data.target import Target
+from moiety.errors import ConfigError
+from moiety.label_owner import Batch
+from moiety.metrics import METRICS
+from moiety.networks import (
+    Criterion,
+    advance,
+    from_factory,
+    make_loss,
+    make_optimizer,
+    make_schedule,
+    perceptron,
+)
+from moiety.nn import InteractiveLinear
+from moiety.observer import Watcher
+
+
+def fit(
+    batches: Callable[[str], Iterator[Batch]],
+    layer: nn.Module,
+    top: nn.Module,
+    *,
+    settings: Settings,
+    criterion: Criterion,
+    observer: Watcher | None = None,
+) -> list[dict[str, float]]:
+    """Train for the agreed epochs; return the validation metrics of each."""
+    optimizer = make_optimizer(settings.train, [*layer.parameters(), *top.parameters()])
+    schedule = make_schedule(settings.train, optimizer)
+    history = []
+    for epoch in range(settings.train.epochs):
+        losses = []
+        if schedule is not None and isinstance(layer, InteractiveLinear):
+            layer.learning_rate = optimizer.param_groups[0]["lr"]
+        top.train()
+        for batch in batches("train"):
+            loss = criterion(output_of(top(layer(batch.rows)), settings.task.kind), batch.target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+            if observer is not None:
+                observer.step(epoch, batch, losses[-1])
+        advance(schedule)
+        metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind)
+        history.append(metrics)
+        if observer is not None:
+            observer.epoch(epoch, float(np.mean(losses)), metrics)
+    return history
+
+
+def evaluate(
+    batches: Callable[[str], Iterator[Batch]],
+    layer: nn.Module,
+    top: nn.Module,
+    *,
+    split: str,
+    kind: str,
+) -> dict[str, float]:
+    """Score one split and return its metrics; nothing where the split is empty."""
+    top.eval()
+    scores, targets = [], []
+    with torch.no_grad():
+        for batch in batches(split):
+            scores.append(output_of(top(layer(batch.rows)), kind))
+            targets.append(batch.target)
+    if not scores:
+        return {}
+    target = torch.cat(targets).numpy().astype(np.float64)
+    score = torch.cat(scores).numpy().astype(np.float64)
+    return {name: metric(target, score) for name, metric in METRICS[kind].items()}
+
+
+def build_top(settings: Settings, *, outputs: int) -> nn.Module:
+    """Return the top network that the run file describes."""
+    units = settings.model.units
+    if settings.model.top is not None:
+        return from_factory(settings.model.top, units, outputs, key="model.top", takes="(units, outputs)")
+    return perceptron(units, list(settings.model.hidden), outputs)
+
+
+def criterion_of(settings: Settings, target: Target, training_N: Tensor) -> Criterion:
+    """Return the run file's loss, with class weights from the training rows where they are balanced.
+
+    Raises:
+        ConfigError: as many class weights as there are classes are needed.
+    """
+    weights = settings.task.class_weights
+    if weights is None:
+        return make_loss(settings.task.kind, None)
+    classes = max(2, target.outputs)
+    if weights == "balanced":
+        counts = np.bincount(training_N.numpy().astype(np.int64), minlength=classes)
+        return make_loss(settings.task.kind, (len(training_N) / (classes * np.maximum(counts, 1))).tolist())
+    if len(weights) != classes:
+        raise ConfigError(
+            f"task.class_weights has {len(weights)} values, and the target has {classes} classes",
+            hint="write one weight for each class, in ascending order of the classes",
+        )
+    return make_loss(settings.task.kind, list(weights))
+
+
+def output_of(output: Tensor, kind: str) -> Tensor:
+    """Return a network's output in the shape of the target: one column less where that is single."""
+    return output if kind == "multiclass" else output.squeeze(1)

@@ -1,0 +1,135 @@
+"""How a label owner's session begins and ends: terms, contract, keys, the initial share, FINISH.
+
+Imported by the run, the predictor and `check`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from moiety.block_file import BlockFile
+from moiety.channel import Channel
+from moiety.config import LabelOwnerRun as Settings
+from moiety.contract import Contract, LabelOwnerTerms
+from moiety.crypto.sampling import Randomness, Seed
+from moiety.data.table import Table
+from moiety.errors import (
+    CheckpointMismatchError,
+    ContractMismatchError,
+    RemoteProtocolError,
+)
+from moiety.messages import Block, Kind, Role
+from moiety.peer import connect
+from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
+from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.machines import LABEL_OWNERS
+from moiety.session import Session
+
+
+def propose(
+    settings: Settings, table: Table, *, purpose: Any, randomness: Randomness, model: str = ""
+) -> LabelOwnerTerms:
+    """Return this side's terms for a session."""
+    return LabelOwnerTerms(
+        run=settings.run,
+        purpose=purpose,
+        protocol=settings.protocol.name,
+        scheme=settings.protocol.scheme,
+        reveals=settings.protocol.reveals or "nothing",
+        rows=table.rows,
+        order_digest=table.id_digest(settings.table.id).hex(),
+        model=model,
+        nonce=randomness.seed().hex(),
+        out_features=settings.model.units,
+        epochs=settings.train.epochs if purpose == "train" else 1,
+        batch=settings.train.batch,
+        validation=settings.split.validation,
+        test=settings.split.test,
+    )
+
+
+def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None) -> tuple[Session, Contract]:
+    """Connect and shake hands; the session is bound to the contract."""
+    peer = settings.peer[0]
+    session = Session(
+        channel or connect(settings),
+        role=Role.LABEL_OWNER,
+        deadline_seconds=peer.answer_deadline,
+    )
+    try:
+        handshake = LabelOwnerHandshake(terms)
+        session.send([handshake.hello()])
+        contract = handshake.receive(session.receive())
+    except ContractMismatchError as error:
+        session.abort(error)
+        if error.field == "model":
+            raise CheckpointMismatchError(
+                f"the parties saved different models: own {error.own}, peer {error.peer}",
+                hint="train again, or restore both run folders from the same run",
+            ) from error
+        raise
+    except BaseException as error:
+        session.abort(error)
+        raise
+    session.bind(contract=contract.digest, session=contract.session)
+    return session, contract
+
+
+def open_machine(
+    session: Session,
+    contract: Contract,
+    *,
+    randomness: Randomness,
+    folder: Path,
+    share: "np.ndarray[Any, Any] | None" = None,
+    updates: int = 0,
+    weight_seed: Seed | None = None,
+) -> LabelOwner:
+    """Exchange this session's public keys, and wait for the initial share if there is none.
+
+    Args:
+        session: bound to the contract.
+        contract: what was agreed.
+        randomness: where seeds come from.
+        folder: of the run; encrypted activations that serve the whole session are kept in it.
+        share: W_label of a saved model.
+        updates: steps it was trained for.
+        weight_seed: of this side's part of W_0.
+    """
+    threads = torch.get_num_threads()
+    keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
+    session.send([public_key(keys)])
+    evaluator = None
+    if Role.DATA_OWNER in contract.schemes:
+        evaluator = read_public_key(contract, Role.DATA_OWNER, session.receive(), threads=threads)
+    kind = LABEL_OWNERS[contract.label_owner.protocol]
+    kept: dict[str, Any] = {"store": BlockFile(folder)} if contract.reuses_activations else {}
+    machine = kind(
+        contract,
+        keys=keys,
+        evaluator=evaluator,
+        share_DK=share,
+        updates=updates,
+        weight_seed=weight_seed,
+        randomness=randomness,
+        **kept,
+    )
+    session.send(machine.start())
+    while machine.waiting:
+        session.send(machine.receive(session.receive()))
+    return machine
+
+
+def finish(session: Session) -> None:
+    """Tell the data owner that the run is complete and wait until it has saved its half.
+
+    Raises:
+        RemoteProtocolError: something else came.
+    """
+    session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
+    block = session.receive()
+    if block.kind is not Kind.FINISH:
+        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was due")
+    session.close()

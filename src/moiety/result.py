@@ -1,0 +1,110 @@
+"""What a training gave, what it cost and what it released. Imported by training, the report and the demo."""
+
+import resource
+from dataclasses import dataclass, field
+from math import isinf
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from moiety.crypto.parameters import session_error
+from moiety.label_owner import LabelOwnerRun
+from moiety.products import Product
+from moiety.schedule import Split
+
+RESULT_FILE: Final = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a training gave, what it cost, and what it released.
+
+    Args:
+        label_leakage: AUC of each attack on labels from what the data owner was shown, the largest of all
+            epochs; empty where it was shown no gradients.
+    """
+
+    test: dict[str, float]
+    validation: list[dict[str, float]]
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+    protocol: str
+    parameters: list[str]
+    spare_bits: float | None
+    session_error: float
+    in_features: int
+    out_features: int
+    rows: int
+    steps: int
+    clipped_gradients: int
+    released_z_per_row: int
+    peak_memory_bytes: int
+    label_leakage: dict[str, float]
+    folder: str = field(default="")
+
+
+def training_rows(run: LabelOwnerRun) -> Tensor:
+    """Return the row numbers of the training split."""
+    return torch.from_numpy(run.schedule.split_rows(Split.TRAIN))
+
+
+def least_spare(run: LabelOwnerRun, product: Product) -> float:
+    """Return the fewest spare bits of a product, over every batch size of the run."""
+    splits = (Split.TRAIN, Split.VALIDATION, Split.TEST) if product is Product.FORWARD else (Split.TRAIN,)
+    batches = (each for split in splits for each in run.schedule.batches(split, epoch=0))
+    return min(run.contract.plan(product, rows).spare_bits for rows in {each.rows for each in batches})
+
+
+def opened_values(run: LabelOwnerRun, product: Product) -> int:
+    """Count the values of a product whose shares were formed: of z in every pass, of W, of da."""
+    contract = run.contract
+    rows, epochs = run.schedule.split_rows, contract.label_owner.epochs
+    trained = epochs * len(rows(Split.TRAIN))
+    passes = trained + epochs * len(rows(Split.VALIDATION)) + len(rows(Split.TEST))
+    return {
+        Product.FORWARD: contract.out_features * passes,
+        Product.UPDATE: contract.out_features * contract.in_features * run.updates,
+        Product.INPUT_GRADIENT: contract.in_features * trained,
+        Product.INITIAL: contract.in_features * contract.out_features,
+    }[product]
+
+
+def result_of(
+    run: LabelOwnerRun,
+    *,
+    test: dict[str, float],
+    validation: list[dict[str, float]],
+    seconds: float,
+    leakage: dict[str, float],
+) -> Result:
+    """Gather the result of a finished run."""
+    contract, steps = run.contract, run.updates
+    spares = {product: least_spare(run, product) for product in contract.products}
+    errors = [
+        session_error(opened=opened_values(run, product), spare=spare) for product, spare in spares.items()
+    ]
+    facts: dict[str, Any] = {
+        "protocol": contract.label_owner.protocol,
+        "parameters": sorted({scheme.description for scheme in contract.schemes.values()}),
+        "spare_bits": None if isinf(min(spares.values())) else min(spares.values()),
+        "session_error": sum(errors),
+        "label_leakage": leakage,
+    }
+    return Result(
+        test=test,
+        validation=validation,
+        seconds=seconds,
+        bytes_sent=run.session.bytes_sent,
+        bytes_received=run.session.bytes_received,
+        in_features=contract.in_features,
+        out_features=contract.out_features,
+        rows=contract.label_owner.rows,
+        steps=steps,
+        clipped_gradients=run.link.clipped,
+        released_z_per_row=contract.out_features * contract.label_owner.epochs,
+        peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        folder=str(run.settings.folder),
+        **facts,
+    )
