@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
 
-.PHONY: demo test campaign check bench bench-full bench-instructions paper clean
+.PHONY: demo test campaign fuzz check bench bench-full bench-instructions paper clean
 
 demo: $(VENV)/installed
 	rm -rf demo-run
@@ -16,6 +16,11 @@ test: $(VENV)/installed
 
 campaign: $(VENV)/installed
 	$(BIN)/python -m pytest -m campaign -s
+
+# A few minutes; FUZZ="frame --runs 10000000 --seconds 600" chooses. Corpora, logs and findings: build/fuzz.
+fuzz: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python -m fuzz.run $(FUZZ)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

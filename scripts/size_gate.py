@@ -31,7 +31,11 @@ def _functions(path: Path, tree: ast.AST) -> Iterator[str]:
 
 def main() -> None:
     """Print the findings; exit 1 if there are any."""
-    found = [line for folder in ("src", "tests", "scripts", "benchmarks") for line in findings(Path(folder))]
+    found = [
+        line
+        for folder in ("src", "tests", "scripts", "fuzz", "benchmarks")
+        for line in findings(Path(folder))
+    ]
     sys.stdout.writelines(f"{line}\n" for line in found)
     sys.exit(bool(found))
 

@@ -110,7 +110,7 @@ def test_frames_are_bound_to_contract_session_and_place() -> None:
         ({"contract": NO_CONTRACT}, "another contract or session"),
         ({"session": NO_SESSION}, "another contract or session"),
         ({"sequence": 1}, "frame 1 came where frame 0 was due"),
-        ({"acknowledged": 1}, "frame 0 came"),
+        ({"acknowledged": 1}, "acknowledges 1 frames, and 0 were sent"),
     ],
 )
 def test_frame_out_of_place_ends_the_session(change: dict[str, object], message: str) -> None:

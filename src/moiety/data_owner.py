@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from moiety import checkpoint
 from moiety.activation_file import ActivationFile
 from moiety.bottom import BottomModel, TrainedActivations
-from moiety.checkpoint import Arrays, Ledger
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
@@ -32,6 +31,8 @@ from moiety.errors import (
     PeerIdentityError,
 )
 from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.files import Arrays
+from moiety.ledger import Ledger
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
 from moiety.policy import Meter, Totals

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from numpy.typing import NDArray
 
 from moiety.bottom import check_bottom
-from moiety.checkpoint import Ledger
 from moiety.config import DataOwnerRun as Settings
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
+from moiety.ledger import Ledger
 from moiety.protocol.state import Features
 from moiety.ring import encode_activations
 from moiety.schedule import RowIndices

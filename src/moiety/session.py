@@ -159,8 +159,12 @@ class Session:
             )
         if frame.block.kind is Kind.ABORT:
             return  # a party may stop before it bound the session, or between sending a frame and counting it
-        if frame.sequence != self._received or frame.acknowledged > self._sent:
+        if frame.sequence != self._received:
             raise RemoteProtocolError(f"frame {frame.sequence} came where frame {self._received} was due")
+        if frame.acknowledged > self._sent:
+            raise RemoteProtocolError(
+                f"the peer acknowledges {frame.acknowledged} frames, and {self._sent} were sent"
+            )
         if (frame.contract, frame.session) != (self._contract, self._session):
             raise RemoteProtocolError("a frame belongs to another contract or session")
 

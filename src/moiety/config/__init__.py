@@ -32,6 +32,8 @@ __all__ = [
     "load_run",
 ]
 
+SIZE_LIMIT: Final = 2**20
+"""Bytes of the largest run file."""
 RUN_VERSION: Final = 1
 """Version of the shape of run files."""
 
@@ -41,6 +43,13 @@ _ROLES: Final[Mapping[str, type[LabelOwnerRun] | type[DataOwnerRun]]] = {
     "label-owner": LabelOwnerRun,
     "data-owner": DataOwnerRun,
 }
+
+# What tomllib refuses by other errors than its own.
+_TOO_MUCH: Final[Mapping[type[Exception], str]] = {
+    UnicodeDecodeError: "it is not UTF-8 text",
+    RecursionError: "tables or lists are nested too deeply",
+}
+_OTHERWISE: Final = "a number is too long"
 
 
 def load_run(path: Path) -> AnyRun:
@@ -99,7 +108,11 @@ def _require(document: Mapping[str, Any], key: str, *, known: list[int] | list[s
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+        if len(data) > SIZE_LIMIT:
+            raise ConfigError(f"{path} is larger than any run file", hint="name a run file")
+        return tomllib.loads(data.decode())
     except FileNotFoundError as error:
         raise ConfigError(
             f"no run file at {path}", hint="name an existing one, or make one with `moiety init`"
@@ -109,6 +122,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"the run file {path} cannot be read: {error.strerror}",
             hint="name a TOML file that this user may read",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        where = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
+    except (ValueError, RecursionError) as error:
+        where = (
+            error if isinstance(error, tomllib.TOMLDecodeError) else _TOO_MUCH.get(type(error), _OTHERWISE)
+        )
         raise ConfigError(f"the run file {path} is not TOML: {where}", hint="mend the line named") from error

@@ -1,0 +1,140 @@
+"""What is fuzzed: each target takes any bytes and may end in a value or in a `MoietyError`, in nothing else.
+
+The same functions run under hypothesis in `make test` and under atheris in `make fuzz`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fuzz import files, machines
+from moiety.contract import DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms
+from moiety.errors import MoietyError
+from moiety.messages import (
+    Block,
+    Frame,
+    Kind,
+    Request,
+    Role,
+    decode_frame,
+    decode_request,
+    encode_frame,
+    encode_request,
+)
+from moiety.schedule import RowHandle, Split
+from tests.pair import data_terms, label_terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One thing that reads bytes.
+
+    Args:
+        read: takes any bytes.
+        examples: bytes that are read to their end, or deep: where a fuzzer starts from.
+        longest: bytes of the longest string that is tried.
+    """
+
+    read: Callable[[bytes], object]
+    examples: list[bytes]
+    longest: int = 4096
+
+    def __call__(self, data: bytes) -> None:
+        """Read bytes; a `MoietyError` is an answer, anything else is a finding."""
+        try:
+            self.read(data)
+        except MoietyError as error:
+            check_refusal(error)
+
+
+def check_refusal(error: MoietyError) -> None:
+    """Check that a refusal is one sentence that a terminal and a log can show."""
+    text = error.message + error.hint
+    assert error.message
+    assert len(text) < LONGEST_REFUSAL
+    assert text.isprintable(), "a control character of the peer's would reach a log"
+
+
+LONGEST_REFUSAL: Final = 2000
+_FRAME: Final = Frame(
+    role=Role.LABEL_OWNER,
+    contract=bytes(32),
+    session=bytes(16),
+    sequence=3,
+    acknowledged=2,
+    block=Block(kind=Kind.WEIGHTS, step=7, payload=b"payload", index=1, count=2),
+)
+_REQUEST: Final = Request(
+    handle=RowHandle(split=Split.TRAIN, epoch=1, batch=2, rows=3), training=True, updates=4
+)
+
+
+def _read_frame(data: bytes) -> None:
+    assert encode_frame(decode_frame(data)) == data
+
+
+def _read_request(data: bytes) -> None:
+    assert encode_request(decode_request(data)) == data
+
+
+def _read_label_owner_terms(data: bytes) -> None:
+    terms = decode_terms(data, LabelOwnerTerms)
+    assert decode_terms(encode_terms(terms), LabelOwnerTerms) == terms
+
+
+def _read_data_owner_terms(data: bytes) -> None:
+    terms = decode_terms(data, DataOwnerTerms)
+    assert decode_terms(encode_terms(terms), DataOwnerTerms) == terms
+
+
+_HONEST: Final = bytes([Kind.REQUEST - 1, 1, 8, 0, 0, 0])
+_RUN_FILE: Final = b"""\
+version = 1
+role = "%s"
+run = "a"
+own = { key = "k", certificate = "c" }
+[[peer]]
+name = "b"
+certificate = "p"
+dial = "h:1"
+[table]
+source = "t.csv"
+%s
+"""
+
+TARGETS: Final[dict[str, Target]] = {
+    "frame": Target(read=_read_frame, examples=[encode_frame(_FRAME)]),
+    "request": Target(read=_read_request, examples=[encode_request(_REQUEST)], longest=64),
+    "label-owner-terms": Target(read=_read_label_owner_terms, examples=[encode_terms(label_terms())]),
+    "data-owner-terms": Target(read=_read_data_owner_terms, examples=[encode_terms(data_terms())]),
+    "label-owner-handshake": Target(
+        read=machines.give_label_owner_terms, examples=[b"-", bytes([3, 3])], longest=64
+    ),
+    "data-owner-handshake": Target(
+        read=machines.give_data_owner_terms, examples=[b"-", bytes([3, 3])], longest=64
+    ),
+    "session": Target(
+        read=machines.give_session, examples=[bytes([2, 8]) + b"hello---", bytes([1, 3]) + b"abc"]
+    ),
+    "data-owner-machine": Target(read=machines.give_data_owner, examples=[_HONEST, 2 * _HONEST]),
+    "label-owner-machine": Target(
+        read=machines.give_label_owner, examples=[bytes([Kind.MASKED_Z - 1, 1, 0, 1, 0, 7])]
+    ),
+    "run-file": Target(
+        read=files.load_run_file,
+        examples=[_RUN_FILE % (b"label-owner", b'target = "y"'), _RUN_FILE % (b"data-owner", b"[policy]")],
+    ),
+    "model": Target(
+        read=files.load_model_file,
+        examples=[
+            b"f{}",
+            b'F{"model": 1}',
+            b"a" + (2).to_bytes(8, "little") + b"{}",
+            b'A\x40\0\0\0\0\0\0\0{"share":{"dtype":"U64","shape":[1,1],"data_offsets":[0,8]}}    ' + bytes(8),
+        ],
+    ),
+    "ledger": Target(
+        read=files.load_ledger,
+        examples=[b"", b'{"released_z_per_row": 4, "predictions": 0}\n'],
+    ),
+}
