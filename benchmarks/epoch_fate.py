@@ -29,7 +29,8 @@ from moiety.enrol import initialise, trust
 from moiety.nn import InteractiveLinear
 from moiety.schedule import Split
 from moiety.step_rule import STEP_RULES
-from moiety.trainer import RESULT_FILE, build_top, criterion_of, fit
+from moiety.top_model import build_top, inputs_of
+from moiety.trainer import RESULT_FILE, criterion_of, fit
 from moiety.twin import TwinLink
 
 _LABEL_OWNER: Final = """\
@@ -189,7 +190,7 @@ def _table(epoch: Epoch) -> tuple[pa.Table, NDArray[np.int64]]:
 
 
 def _timed(joined: compare.Joined, layer: nn.Module) -> Times:
-    top = build_top(joined.settings, outputs=joined.target.outputs)
+    top = build_top(joined.settings, outputs=joined.target.outputs, own=inputs_of(joined.own))
     criterion = criterion_of(joined.settings, joined.target, joined.encoded)
     batches, stages = compare.ClearBatches(joined), Stages()
     assert len(joined.schedule.split_rows(Split.TRAIN)) == len(joined.encoded)

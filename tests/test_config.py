@@ -213,9 +213,25 @@ def test_misspelt_key_is_named_before_the_missing_one_it_causes(tmp_path: Path) 
     assert "target" in error.hint
 
 
-def test_own_columns_of_a_label_owner_are_refused(tmp_path: Path) -> None:
-    error = refused(tmp_path, edited(LABEL_OWNER, "target =", 'features = ["age"]\ntarget ='))
-    assert "table.features names own columns" in error.message
+def test_own_columns_of_a_label_owner_are_read_with_their_rules(tmp_path: Path) -> None:
+    text = edited(LABEL_OWNER, "target =", 'features = ["age"]\ntarget =') + '\n[prepare]\nage = "log"\n'
+    run = load_label_owner_run(write(tmp_path, text))
+    assert run.table.features == ("age",)
+    assert set(run.prepare) == {"age"}
+    every = edited(LABEL_OWNER, "target =", 'features = "all"\ntarget =')
+    assert load_label_owner_run(write(tmp_path, every)).table.features == "all"
+
+
+@pytest.mark.parametrize("name", ["default", "customer_id"])
+def test_target_or_id_among_own_columns_is_refused(tmp_path: Path, name: str) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, "target =", f'features = ["{name}"]\ntarget ='))
+    assert f"table has '{name}' among its features" in error.message
+    assert "take it out" in error.hint
+
+
+def test_rules_without_own_columns_are_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, LABEL_OWNER + '\n[prepare]\nage = "log"\n')
+    assert "no own columns to prepare" in error.message
 
 
 def test_two_peers_are_refused_as_not_supported(tmp_path: Path) -> None:

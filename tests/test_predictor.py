@@ -18,7 +18,8 @@ from moiety.label_owner import open_run
 from moiety.networks import make_loss
 from moiety.predictor import predict
 from moiety.ring import Z_BITS, decode
-from moiety.trainer import build_top, fit, train
+from moiety.top_model import build_top
+from moiety.trainer import fit, train
 from tests.parties import Files, Settings, configure, make_parties, rewrite_table, score, wire
 from tests.randomness import RecordedRandomness
 

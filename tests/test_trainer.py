@@ -22,7 +22,8 @@ from moiety.nn import InteractiveLinear
 from moiety.products import Product
 from moiety.schedule import RowHandle, Split
 from moiety.step_rule import PlainStep
-from moiety.trainer import Result, build_top, criterion_of, evaluate, fit, train
+from moiety.top_model import build_top
+from moiety.trainer import Result, criterion_of, evaluate, fit, train
 from tests.parties import Files, configure, make_parties, meet, rewrite_table, wire, with_column
 from tests.randomness import RecordedRandomness
 

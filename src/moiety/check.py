@@ -13,8 +13,9 @@ from moiety.data_owner import fit_preparation, read_features
 from moiety.identity import load_identity, load_pinned
 from moiety.label_owner import agree, finish, propose
 from moiety.networks import check_training
+from moiety.own_features import columns_to_read, fit_own
 from moiety.peer import connect
-from moiety.trainer import build_top
+from moiety.top_model import build_top
 
 
 def check(path: Path, *, peer: bool) -> Iterator[str]:
@@ -57,14 +58,18 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[str]:
 
 
 def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
-    table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
+    table = read_table(settings.table.source, columns=columns_to_read(settings))
     values = table.column(settings.table.target)
     target = Target.fit(
         values, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
     )
-    build_top(settings, outputs=target.outputs)
+    preparation = fit_own(settings, table, rows=np.arange(table.rows))
+    inputs = 0 if preparation is None else len(preparation.names)
+    build_top(settings, outputs=target.outputs, own=inputs)
     check_training(settings.train)
     yield f"table: {table.rows} rows, target {settings.table.target}, {settings.task.kind}"
+    if inputs:
+        yield f"own columns: {inputs} prepared inputs of the top model, which stay here"
     if peer:
         terms = propose(settings, table, purpose="train", randomness=SystemRandomness())
         session, contract = agree(settings, terms, channel=None)

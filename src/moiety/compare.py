@@ -27,12 +27,14 @@ from moiety.data.target import Target
 from moiety.data_owner import fixed_features
 from moiety.label_owner import Batch
 from moiety.nn import InteractiveLinear
+from moiety.own_features import OwnFeatures, columns_to_read, own_features
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
 from moiety.ring import ACTIVATION_BITS, RingArray
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.step_rule import STEP_RULES
-from moiety.trainer import RESULT_FILE, build_top, criterion_of, evaluate, fit
+from moiety.top_model import build_top, inputs_of
+from moiety.trainer import RESULT_FILE, criterion_of, evaluate, fit
 from moiety.twin import TwinLink
 
 
@@ -66,6 +68,7 @@ class Joined(Secret):
     values_NC: "np.ndarray[Any, np.dtype[np.float64]]"
     target: Target
     encoded: torch.Tensor
+    own: OwnFeatures | None
     schedule: Schedule
     label_seed: Seed
     weight_seed: Seed
@@ -111,8 +114,9 @@ class ClearBatches:
         handles = schedule.batches(part, epoch=self._epoch)
         self._epoch += part is Split.TRAIN
         for handle in handles:
-            rows = torch.from_numpy(schedule.rows_of(handle))
-            yield Batch(rows=handle, target=self._joined.encoded[rows])
+            rows, own = schedule.rows_of(handle), self._joined.own
+            target = self._joined.encoded[torch.from_numpy(rows)]
+            yield Batch(rows=handle, target=target, features=None if own is None else own.of(rows))
 
 
 class ClearLayer(nn.Module):
@@ -160,7 +164,9 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     _, own_facts = checkpoint.load_model(own.folder)
     arrays, facts = checkpoint.load_model(peer.folder)
     target = Target.from_json(own_facts["target"])
-    values = read_table(own.table.source, columns=[own.table.target]).column(own.table.target)
+    own_table = read_table(own.table.source, columns=columns_to_read(own))
+    values = own_table.column(own.table.target)
+    preparation = Preparation.from_json(own_facts["preparation"]) if "preparation" in own_facts else None
     table = read_table(peer.table.source, columns=None)
     trained = peer.trains_bottom
     schedule = Schedule(
@@ -178,6 +184,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         values_NC=Preparation.from_json(facts["preparation"]).transform(table),
         target=target,
         encoded=torch.from_numpy(target.transform(values)),
+        own=own_features(preparation, own_table),
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),
@@ -213,7 +220,7 @@ def train_adam(joined: Joined) -> dict[str, float]:
 
 def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
     settings, batches = joined.settings, ClearBatches(joined)
-    top = build_top(settings, outputs=joined.target.outputs)
+    top = build_top(settings, outputs=joined.target.outputs, own=inputs_of(joined.own))
     training_N = joined.encoded[torch.from_numpy(joined.schedule.split_rows(Split.TRAIN))]
     criterion = criterion_of(settings, joined.target, training_N)
     fit(batches, layer, top, settings=settings, criterion=criterion)

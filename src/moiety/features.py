@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moiety.bottom import check_bottom
 from moiety.config import DataOwnerRun as Settings
-from moiety.data.preparation import Preparation
+from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
 from moiety.ledger import Ledger
@@ -29,10 +29,7 @@ def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
 
 def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
     """Fit the run file's preparation on some rows of the table."""
-    wanted = settings.table.features
-    features = (
-        [name for name in table.names if name not in settings.table.id] if wanted == "all" else list(wanted)
-    )
+    features = chosen_features(settings.table.features, table, besides=settings.table.id)
     return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
 
 

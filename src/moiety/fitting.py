@@ -18,14 +18,13 @@ from moiety.metrics import METRICS
 from moiety.networks import (
     Criterion,
     advance,
-    from_factory,
     make_loss,
     make_optimizer,
     make_schedule,
-    perceptron,
 )
 from moiety.nn import InteractiveLinear
 from moiety.observer import Watcher
+from moiety.top_model import apply_top
 
 
 def fit(
@@ -47,7 +46,8 @@ def fit(
             layer.learning_rate = optimizer.param_groups[0]["lr"]
         top.train()
         for batch in batches("train"):
-            loss = criterion(output_of(top(layer(batch.rows)), settings.task.kind), batch.target)
+            output = apply_top(top, layer(batch.rows), batch.features)
+            loss = criterion(output_of(output, settings.task.kind), batch.target)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
@@ -75,21 +75,13 @@ def evaluate(
     scores, targets = [], []
     with torch.no_grad():
         for batch in batches(split):
-            scores.append(output_of(top(layer(batch.rows)), kind))
+            scores.append(output_of(apply_top(top, layer(batch.rows), batch.features), kind))
             targets.append(batch.target)
     if not scores:
         return {}
     target = torch.cat(targets).numpy().astype(np.float64)
     score = torch.cat(scores).numpy().astype(np.float64)
     return {name: metric(target, score) for name, metric in METRICS[kind].items()}
-
-
-def build_top(settings: Settings, *, outputs: int) -> nn.Module:
-    """Return the top network that the run file describes."""
-    units = settings.model.units
-    if settings.model.top is not None:
-        return from_factory(settings.model.top, units, outputs, key="model.top", takes="(units, outputs)")
-    return perceptron(units, list(settings.model.hidden), outputs)
 
 
 def criterion_of(settings: Settings, target: Target, training_N: Tensor) -> Criterion:

@@ -29,6 +29,7 @@ from moiety.errors import (
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
 from moiety.opening import agree, finish, open_machine, propose
+from moiety.own_features import OwnFeatures, columns_to_read, fit_own, own_features
 from moiety.protocol.label_owner import LabelOwner
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
@@ -52,7 +53,7 @@ class Batch:
     Args:
         rows: the handle to pass to the interactive layer.
         target: targets of these rows; float32 (rows,), or int64 for classes.
-        features: the label owner's own columns; None when it has none.
+        features: the label owner's own columns, prepared, float32 (rows, own inputs); None when it has none.
     """
 
     rows: RowHandle
@@ -69,6 +70,7 @@ class LabelOwnerRun(Secret):
         contract: what was agreed.
         machine: the label owner's state machine, with its initial share.
         target: raw targets of all rows.
+        own: own columns; None when there are none.
         seed: of this side's rounding, its part of the weights and its networks.
     """
 
@@ -80,6 +82,7 @@ class LabelOwnerRun(Secret):
         contract: Contract,
         machine: LabelOwner,
         target: "np.ndarray[Any, Any]",
+        own: OwnFeatures | None,
         seed: Seed,
     ) -> None:
         self.settings = settings
@@ -100,6 +103,7 @@ class LabelOwnerRun(Secret):
             target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
         )
         self.encoded = torch.from_numpy(self.target.transform(target))
+        self.own = own
         # The top network's initial weights come from this generator: reproducible by this side's seed.
         torch.manual_seed(int.from_bytes(derive(self.seed, b"torch")[:7], "little"))
 
@@ -163,7 +167,8 @@ class LabelOwnerRun(Secret):
             self._epoch += 1
         for handle in self.schedule.batches(part, epoch=epoch):
             rows = self.schedule.rows_of(handle)
-            yield Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)])
+            features = None if self.own is None else self.own.of(rows)
+            yield Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)], features=features)
 
     def save(self, top: nn.Module) -> Path:
         """Finish the run: both sides save their half, and the session ends.
@@ -193,6 +198,8 @@ class LabelOwnerRun(Secret):
             "order_seed": self.schedule.seed.hex(),
             "seed": self.seed.hex(),
         }
+        if self.own is not None:
+            facts["preparation"] = self.own.preparation.to_json()
         checkpoint.save_model(self.settings.folder, arrays=arrays, facts=facts)
         return self.settings.folder
 
@@ -230,9 +237,11 @@ def open_run(
     """
     settings = load_label_owner_run(Path(path))
     source = randomness or SystemRandomness()
-    table = read_table(settings.table.source, columns=[*settings.table.id, settings.table.target])
+    table = read_table(settings.table.source, columns=columns_to_read(settings))
     target = table.column(settings.table.target)
-    Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows))
+    every_row = np.arange(table.rows)
+    Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=every_row)
+    fit_own(settings, table, rows=every_row)
     terms = propose(settings, table, purpose="train", randomness=source)
     session, contract = agree(settings, terms, channel=channel)
     try:
@@ -244,12 +253,14 @@ def open_run(
             weight_seed=derive(seed, b"initial weights"),
             folder=settings.folder,
         )
+        training_rows = contract.schedule.split_rows(Split.TRAIN)
         return LabelOwnerRun(
             settings,
             session=session,
             contract=contract,
             machine=machine,
             target=target,
+            own=own_features(fit_own(settings, table, rows=training_rows), table),
             seed=seed,
         )
     except BaseException as error:

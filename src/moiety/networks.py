@@ -4,6 +4,7 @@ Imported by both parties' loops; everything here runs on one party's machine alo
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -52,10 +53,24 @@ def from_factory(name: str, *arguments: int, key: str, takes: str) -> nn.Module:
         ConfigError: no such module or factory, or what it returns is no torch.nn.Module.
     """
     hint = f"the factory takes {takes} and returns a torch.nn.Module"
-    network = _imported(name, key=key, hint=hint)(*arguments)
+    factory = _imported(name, key=key, hint=hint)
+    if not takes_arguments(factory, len(arguments)):
+        raise ConfigError(f"{key} = {name!r} does not take {len(arguments)} arguments", hint=hint)
+    network = factory(*arguments)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{key} = {name!r} returned {type(network).__name__}", hint=hint)
     return network
+
+
+def takes_arguments(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a function can be called with so many arguments by place, as far as it says."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it was not written in Python, and does not say
+        return True
+    return True
 
 
 def make_loss(kind: str, weights: list[float] | None) -> Criterion:

@@ -1,5 +1,6 @@
 """Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
 from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
 from moiety.errors import CheckpointMismatchError, ConfigError
 from moiety.label_owner import agree, finish, open_machine, propose
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
-from moiety.schedule import Split
+from moiety.own_features import OwnFeatures, columns_to_read, own_features
+from moiety.schedule import Schedule, Split
 from moiety.session import Session
 from moiety.step_rule import PlainStep
-from moiety.trainer import build_top
+from moiety.top_model import apply_top, build_top, inputs_of
 
 
 def predict(
@@ -60,13 +63,16 @@ def predict(
         raise ConfigError(f"there is no folder {output.parent}", hint="make it, or name another file")
     arrays, facts = _load(settings.folder)
     source = randomness or SystemRandomness()
-    table = read_table(settings.table.source, columns=list(settings.table.id) or None)
+    preparation = _own_preparation(settings, facts)
+    table = read_table(settings.table.source, columns=_columns(settings, preparation))
+    own = own_features(preparation, table)
     target = Target.from_json(facts["target"])
-    top = _load_top(settings, arrays, outputs=target.outputs)
+    top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
     terms = propose(settings, table, purpose="predict", randomness=source, model=facts["model"])
     session, contract = agree(settings, terms, channel=channel)
     try:
-        scores = _score(session, contract, top, arrays, facts, folder=settings.folder, randomness=source)
+        layer = _layer(session, contract, arrays, facts, folder=settings.folder, randomness=source)
+        scores = _score(contract.schedule, layer, top, own)
         finish(session)
     except BaseException as error:
         session.abort(error)
@@ -85,8 +91,26 @@ def _load(folder: Path) -> tuple[checkpoint.Arrays, checkpoint.Facts]:
     return arrays, facts
 
 
-def _load_top(settings: Settings, arrays: checkpoint.Arrays, *, outputs: int) -> nn.Module:
-    top = build_top(settings, outputs=outputs)
+def _own_preparation(settings: Settings, facts: checkpoint.Facts) -> Preparation | None:
+    saved = Preparation.from_json(facts["preparation"]) if "preparation" in facts else None
+    if bool(settings.table.features) != (saved is not None):
+        kinds = ("no own columns", "own columns")
+        raise CheckpointMismatchError(
+            f"the run file names {kinds[bool(settings.table.features)]}, and the saved model was trained "
+            f"with {kinds[saved is not None]}",
+            hint="restore features under [table], or train again",
+        )
+    return saved
+
+
+def _columns(settings: Settings, preparation: Preparation | None) -> Sequence[str] | None:
+    """Name the columns to read: where neither ids nor own columns are, any will do to count rows."""
+    wanted = settings.table.id if preparation is None else columns_to_read(settings, saved=preparation)
+    return list(wanted or ()) or None
+
+
+def _load_top(settings: Settings, arrays: checkpoint.Arrays, *, outputs: int, own: int) -> nn.Module:
+    top = build_top(settings, outputs=outputs, own=own)
     saved = {
         name.removeprefix("top."): torch.from_numpy(array.copy())
         for name, array in arrays.items()
@@ -102,16 +126,15 @@ def _load_top(settings: Settings, arrays: checkpoint.Arrays, *, outputs: int) ->
     return top.eval()
 
 
-def _score(
+def _layer(
     session: Session,
     contract: Contract,
-    top: nn.Module,
     arrays: checkpoint.Arrays,
     facts: checkpoint.Facts,
     *,
     folder: Path,
     randomness: Randomness,
-) -> NDArray[np.float64]:
+) -> InteractiveLinear:
     share = arrays["share"]
     if share.shape != (contract.in_features, contract.out_features):
         raise CheckpointMismatchError(
@@ -135,10 +158,19 @@ def _score(
         rule=PlainStep(0.0),
     )
     layer.bias.data = torch.from_numpy(arrays["bias"].copy())
+    return layer
+
+
+def _score(
+    schedule: Schedule, layer: InteractiveLinear, top: nn.Module, own: OwnFeatures | None
+) -> NDArray[np.float64]:
+    parts = []
     with torch.no_grad():
-        handles = contract.schedule.batches(Split.ALL, epoch=0)
-        scores = torch.cat([top(layer(handle)) for handle in handles])
-    return scores.numpy().astype(np.float64)
+        for handle in schedule.batches(Split.ALL, epoch=0):
+            rows = schedule.rows_of(handle)
+            features = None if own is None else own.of(rows)
+            parts.append(apply_top(top, layer(handle), features))
+    return torch.cat(parts).numpy().astype(np.float64)
 
 
 def _write(

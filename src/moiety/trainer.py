@@ -8,20 +8,20 @@ from pathlib import Path
 from moiety.channel import Channel
 from moiety.config import load_label_owner_run
 from moiety.crypto.sampling import Randomness
-from moiety.fitting import build_top, criterion_of, evaluate, fit
+from moiety.fitting import criterion_of, evaluate, fit
 from moiety.label_owner import open_run
 from moiety.networks import (
     check_training,
 )
 from moiety.observer import Observer, Silence, Watcher
 from moiety.result import RESULT_FILE, Result, result_of, training_rows
+from moiety.top_model import build_top, inputs_of
 
 __all__ = [
     "RESULT_FILE",
     "Observer",
     "Result",
     "Silence",
-    "build_top",
     "criterion_of",
     "evaluate",
     "fit",
@@ -48,7 +48,7 @@ def train(
     check_training(training, epochs=training.epochs)
     with open_run(path, channel=channel, randomness=randomness) as run:
         layer = run.interactive_layer()
-        top = build_top(run.settings, outputs=run.target.outputs)
+        top = build_top(run.settings, outputs=run.target.outputs, own=inputs_of(run.own))
         begin = time.perf_counter()
         watcher = Watcher(observer or Silence(), run)
         validation = fit(

@@ -20,6 +20,7 @@ from pydantic import (
 from moiety.config.problems import refusal
 from moiety.config.values import (
     Address,
+    AllOrAny,
     AllOrSome,
     ClassWeights,
     Column,
@@ -29,7 +30,6 @@ from moiety.config.values import (
     File,
     Fraction,
     Name,
-    NoColumns,
     Option,
     PrepareRule,
     Seconds,
@@ -127,13 +127,24 @@ class LabelTable(Section):
         source: Parquet or CSV file.
         id: columns that name a row; empty: both tables are in the same order.
         target: the column to predict.
-        features: own columns.
+        features: own columns, which stay here and enter the top model beside z; "all" is every column but
+            `id` and `target`.
     """
 
     source: TableFile
     id: Columns = ()
     target: Column
-    features: NoColumns = ()
+    features: AllOrAny = ()
+
+    @model_validator(mode="after")
+    def _target_is_no_feature(self) -> Self:
+        named = [name for name in self.features if name in (self.target, *self.id)]
+        if self.features != "all" and named:
+            raise refusal(
+                f"has {named[0]!r} among its features, and it is the target or an id",
+                hint="a model that is given its target learns nothing else: take it out of features",
+            )
+        return self
 
 
 class FeatureTable(Section):
@@ -288,14 +299,24 @@ class Run(Section):
 
 
 class LabelOwnerRun(Run):
-    """A label owner's run file."""
+    """A label owner's run file; `prepare` names the rules of own columns, as in a data owner's."""
 
     role: Literal["label-owner"]
     table: LabelTable
+    prepare: dict[Column, PrepareRule] = Field(default_factory=dict)
     task: Task = Task()
     split: SplitFractions = SplitFractions()
     model: ModelShape = ModelShape()
     train: Training = Training()
+
+    @model_validator(mode="after")
+    def _columns_to_prepare(self) -> Self:
+        if self.prepare and not self.table.features:
+            raise refusal(
+                "has [prepare] and no own columns to prepare",
+                hint="name own columns in features under [table], or leave [prepare] out",
+            )
+        return self
 
 
 class DataOwnerRun(Run):

@@ -57,15 +57,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _without_own_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    if names:
-        raise refusal(
-            "names own columns, and only a label owner without own features is supported",
-            hint="write features = [], or leave the key out",
-        )
-    return names
-
-
 def _either(hint: str) -> WrapValidator:
     """Say once what a value of several kinds may be, instead of what each kind has against it."""
 
@@ -92,7 +83,6 @@ Column = Annotated[str, Field(min_length=1)]
 # TOML has lists only; a tuple cannot be changed afterwards.
 Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_distinct)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(strict=False)]
-NoColumns = Annotated[Columns, AfterValidator(_without_own_columns)]
 Fraction = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Factory = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z")]
@@ -112,4 +102,8 @@ Option = Annotated[
 AllOrSome = Annotated[
     Literal["all"] | Annotated[Columns, Field(min_length=1)],
     _either('write "all", or a list of column names in quotes'),
+]
+AllOrAny = Annotated[
+    Literal["all"] | Columns,
+    _either('write "all", or a list of column names in quotes, [] for none'),
 ]

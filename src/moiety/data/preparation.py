@@ -210,6 +210,13 @@ class Preparation(BaseModel):
             ) from error
 
 
+def chosen_features(
+    wanted: Literal["all"] | Sequence[str], table: Table, *, besides: Sequence[str]
+) -> Sequence[str]:
+    """Name the features of a table: those wanted, or "all" columns but some."""
+    return [name for name in table.names if name not in besides] if wanted == "all" else wanted
+
+
 def complete_column(table: Table, name: str) -> Column:
     """Take a column out of a table.
 

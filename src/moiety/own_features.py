@@ -1,0 +1,85 @@
+"""The label owner's own columns: prepared here as a data owner prepares its own, and put beside z.
+
+They enter the top model on this machine. Nothing about them is in any message, not even how many there are.
+All of them, as float32, have to fit into memory. Imported by the label owner's loops and the comparison.
+
+Shapes: N rows, C own inputs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moiety.config import LabelOwnerRun as Settings
+from moiety.crypto.secret import Secret
+from moiety.data.preparation import Preparation, chosen_features
+from moiety.data.table import Table
+from moiety.schedule import RowIndices
+
+
+class OwnFeatures(Secret):
+    """Prepared own columns of one table.
+
+    Args:
+        preparation: the fitted rules.
+        table: with the columns that they were fitted on.
+
+    Raises:
+        DataError: a column is not there or cannot be used.
+
+    Attributes:
+        preparation: the fitted rules, which are saved with the model.
+        values: the inputs, float32 (N, C).
+    """
+
+    def __init__(self, preparation: Preparation, table: Table) -> None:
+        self.preparation = preparation
+        values_NC = np.empty((table.rows, len(preparation.names)), dtype=np.float32)
+        for piece in preparation.pieces(table):
+            rows, inputs = piece.values_nd.shape
+            values_NC[piece.first_row :, piece.first_input :][:rows, :inputs] = piece.values_nd
+        self.values = torch.from_numpy(values_NC)
+
+    @property
+    def inputs(self) -> int:
+        """C, how many inputs they are."""
+        return int(self.values.shape[1])
+
+    def of(self, rows: RowIndices) -> Tensor:
+        """Return some rows, float32 (rows, C)."""
+        return self.values[torch.from_numpy(rows)]
+
+
+def columns_to_read(settings: Settings, *, saved: Preparation | None = None) -> Sequence[str] | None:
+    """Name the columns of a label owner's table that are needed; None means all.
+
+    Args:
+        settings: the run file.
+        saved: own columns of a saved model, which is to score rows: they may have no target.
+    """
+    if saved is not None:
+        return [*settings.table.id, *(column.name for column in saved.columns)]
+    if settings.table.features == "all":
+        return None
+    return [*settings.table.id, settings.table.target, *settings.table.features]
+
+
+def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Preparation | None:
+    """Fit the run file's preparation of own columns on some rows; None where there are none.
+
+    Raises:
+        ConfigError, DataError: as `Preparation.fit`.
+    """
+    besides = (*settings.table.id, settings.table.target)
+    features = chosen_features(settings.table.features, table, besides=besides)
+    if not features:
+        return None
+    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
+
+
+def own_features(preparation: Preparation | None, table: Table) -> OwnFeatures | None:
+    """Prepare own columns where there are any."""
+    return None if preparation is None else OwnFeatures(preparation, table)
