@@ -35,6 +35,8 @@ SHARED = [
     ("protocol", "blind", "joint"),
     ("scheme", "rlwe", "paillier"),
     ("reveals", "nothing", "gradients"),
+    ("resumes", "", "ab" * 16),
+    ("order", "", "ab" * 32),
 ]
 
 

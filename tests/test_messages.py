@@ -142,9 +142,17 @@ def test_frame_of_unknown_kind(kind: int) -> None:
         decode_frame(patched(FRAME, at=KIND_AT, value=bytes([kind])))
 
 
-LIMITS = [
-    *((kind, {Kind.HELLO: 2**14, Kind.REQUEST: 22, Kind.FINISH: 1, Kind.ABORT: 1}.get(kind)) for kind in Kind)
-]
+SMALL = {
+    Kind.HELLO: 2**14,
+    Kind.REQUEST: 22,
+    Kind.FINISH: 1,
+    Kind.ABORT: 1,
+    Kind.CHECKPOINT: 40,
+    Kind.CHECKPOINTED: 40,
+    Kind.RESUME: 64 * 40,
+    Kind.RESUMED: 40,
+}
+LIMITS = [(kind, SMALL.get(kind)) for kind in Kind]
 
 
 @pytest.mark.parametrize(("kind", "limit"), LIMITS)

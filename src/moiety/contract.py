@@ -32,6 +32,7 @@ _HINTS: Final = {
     "wire_version": "the same wire_version comes with the same version of moiety on both sides",
     "rows": "both tables must have the same rows in the same order",
     "order_digest": "order_digest covers the id columns: bring both tables into the same rows and order",
+    "resumes": "one side holds no checkpoint of the run: restore its folder, or train a new model",
     "model": "train a new model, or restore both run folders from the same run",
 }
 
@@ -54,6 +55,8 @@ class Terms(BaseModel):
         rows: rows of the aligned table.
         order_digest: digest of the aligned ids in their order; of the row count where there are no ids.
         model: which saved model a prediction uses; empty when training.
+        resumes: id of the run that goes on; empty for a new one.
+        order: the seed of its row order; empty for a new run, which draws one from both nonces.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -67,12 +70,18 @@ class Terms(BaseModel):
     rows: Count
     order_digest: Hex32
     model: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{8,})?$")] = ""
+    resumes: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
+    order: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class LabelOwnerTerms(Terms):
-    """The label owner's side: it proposes the shape and the schedule of the training."""
+    """The label owner's side: it proposes the shape and the schedule of the training.
+
+    A run that goes on states how many epochs are done, so that its policy is asked about the rest.
+    """
 
     nonce: Hex32
+    epochs_done: Annotated[int, Field(ge=0, le=10_000)] = 0
     out_features: Annotated[int, Field(ge=1, le=4096)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch: Annotated[int, Field(ge=1, le=2**20)]
@@ -170,6 +179,11 @@ class Contract:
         """The session's id: fresh, because the digest covers both nonces."""
         return sha256(b"session" + self.digest).digest()[:SESSION_BYTES]
 
+    @property
+    def run_id(self) -> str:
+        """The run's id: of its first session, also in those that go on with it."""
+        return self.label_owner.resumes or self.session.hex()
+
     def public_seed(self, key_holder: Role) -> Seed:
         """Return the seed of pk1 of a party's key, which neither party can choose."""
         return Seed(sha256(b"pk1 " + key_holder.name.encode() + self.digest).digest())
@@ -240,7 +254,8 @@ class Contract:
                 'protocol "blind" trains no bottom model',
                 hint="the data owner writes model.frozen = true, or both choose another protocol",
             )
-        passes = self.label_owner.epochs if self.training else 1
+        epochs = self.label_owner.epochs - self.label_owner.epochs_done
+        passes = max(epochs, 0) if self.training else 1
         check_run(
             self.data_owner.policy,
             before=self.data_owner.before,
@@ -280,7 +295,9 @@ class Contract:
 
 
 def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
-    """Draw the seed of the row order from both nonces."""
+    """Draw the seed of the row order from both nonces; a run that goes on has one already."""
+    if label_owner.order:
+        return Seed(bytes.fromhex(label_owner.order))
     both = bytes.fromhex(label_owner.nonce) + bytes.fromhex(data_owner_nonce)
     return Seed(sha256(b"row order" + both).digest())
 

@@ -71,6 +71,10 @@ class Kind(IntEnum):
     SHARE_OF_INPUT_GRADIENT = 16
     INITIAL_FACTOR = 17
     MASKED_INITIAL = 18
+    CHECKPOINT = 30
+    CHECKPOINTED = 31
+    RESUME = 32
+    RESUMED = 33
 
 
 class AbortCode(IntEnum):
@@ -84,11 +88,21 @@ class AbortCode(IntEnum):
     INTERRUPTED = 6
 
 
+ABOUT_CHECKPOINTS: Final = frozenset({Kind.CHECKPOINT, Kind.CHECKPOINTED, Kind.RESUME, Kind.RESUMED})
+"""Blocks that move no state: a checkpoint's transcript leaves them out."""
+
+MARK_BYTES: Final = 40
+MARKS_LIMIT: Final = 64
+
 _LIMITS: Final = {
     Kind.HELLO: 2**14,
     Kind.REQUEST: _REQUEST.size,
     Kind.FINISH: 1,
     Kind.ABORT: 1,
+    Kind.CHECKPOINT: MARK_BYTES,
+    Kind.CHECKPOINTED: MARK_BYTES,
+    Kind.RESUME: MARKS_LIMIT * MARK_BYTES,
+    Kind.RESUMED: MARK_BYTES,
 }
 
 

@@ -30,6 +30,7 @@ from moiety.messages import (
     decode_frame,
     encode_frame,
 )
+from moiety.transcript import Transcript
 
 _CODES: tuple[tuple[type[MoietyError], AbortCode], ...] = (
     (ContractMismatchError, AbortCode.CONTRACT),
@@ -46,11 +47,15 @@ class Session:
         channel: carries the frames.
         role: this side's.
         deadline_seconds: how long an answer may take.
+
+    Attributes:
+        transcript: the digest of what crossed.
     """
 
     def __init__(self, channel: Channel, *, role: Role, deadline_seconds: float) -> None:
         self._channel = channel
         self._role = role
+        self.transcript = Transcript(role)
         self._deadline_seconds = deadline_seconds
         self._contract = NO_CONTRACT
         self._session = NO_SESSION
@@ -88,6 +93,7 @@ class Session:
         for block in blocks:
             self._require_open()
             self._send(block)
+            self.transcript.sent(block)
 
     def receive(self) -> Block:
         """Return the peer's next block. A frame that is refused ends the session; `abort` may follow.
@@ -109,6 +115,7 @@ class Session:
         if frame.block.kind is Kind.ABORT:
             self.close()
             raise _aborted(frame.block.payload)
+        self.transcript.received(frame.block)
         return frame.block
 
     def abort(self, error: BaseException) -> None:
