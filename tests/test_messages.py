@@ -146,7 +146,7 @@ SMALL = {
     Kind.HELLO: 2**14,
     Kind.REQUEST: 22,
     Kind.FINISH: 1,
-    Kind.ABORT: 1,
+    Kind.ABORT: 2,
     Kind.CHECKPOINT: 40,
     Kind.CHECKPOINTED: 40,
     Kind.RESUME: 64 * 40,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from moiety.aborts import abort_block
 from moiety.channel import MemoryChannel, memory_pair
 from moiety.errors import (
     CapacityError,
@@ -157,7 +158,8 @@ def test_abort_tells_one_code_and_no_detail(error: BaseException, code: AbortCod
     first, second, first_end, _ = sessions()
     second.abort(error)
     sent = decode_frame(first_end.inbox[0])
-    assert sent.block.payload == bytes([code])
+    assert sent.block == abort_block(error)
+    assert sent.block.payload[:1] == bytes([code])
     with pytest.raises(PeerAbortedError, match=code.name.lower()) as caught:
         first.receive()
     assert caught.value.hint

@@ -20,6 +20,7 @@
       CheckpointError                 what a run saved                               exit 7
         CheckpointCorruptError, CheckpointMismatchError
       PolicyError                     a limit the data owner set                     exit 8
+        PeerPolicyError               the peer stopped at that limit; a PeerAbortedError too
 
 A message carries shapes, counts, names and limits; never a value of a table, a key, a label, a weight or
 a gradient. A hint says what to do. Nothing here is caught and dropped: foreign exceptions are wrapped
@@ -175,3 +176,15 @@ class PolicyError(MoietyError):
         self.limit = limit
         self.allowed = allowed
         self.asked = asked
+
+
+class PeerPolicyError(PolicyError, PeerAbortedError):
+    """The peer stopped at a limit of the data owner's policy, and said which."""
+
+    def __init__(self, limit: str) -> None:
+        MoietyError.__init__(
+            self,
+            f"the peer stopped the session at {limit}, a limit of the data owner's policy",
+            hint=f"ask for less, or agree with the data owner on a different {limit}",
+        )
+        self.limit = limit

@@ -29,7 +29,7 @@ from typing import Final
 from moiety.errors import MalformedMessageError
 from moiety.schedule import RowHandle, Split
 
-WIRE_VERSION: Final = 3
+WIRE_VERSION: Final = 4
 MAGIC: Final = b"moty"
 CONTRACT_BYTES: Final = 32
 SESSION_BYTES: Final = 16
@@ -78,7 +78,7 @@ class Kind(IntEnum):
 
 
 class AbortCode(IntEnum):
-    """Why a party stopped, without detail: the detail is in its own log."""
+    """Why a party stopped; see `aborts`. More detail is in its own log only."""
 
     PROTOCOL = 1
     CONTRACT = 2
@@ -98,7 +98,7 @@ _LIMITS: Final = {
     Kind.HELLO: 2**14,
     Kind.REQUEST: _REQUEST.size,
     Kind.FINISH: 1,
-    Kind.ABORT: 1,
+    Kind.ABORT: 2,
     Kind.CHECKPOINT: MARK_BYTES,
     Kind.CHECKPOINTED: MARK_BYTES,
     Kind.RESUME: MARKS_LIMIT * MARK_BYTES,

@@ -7,11 +7,26 @@ are enforced at the data owner, before an answer leaves. Pure rules: the file th
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from moiety.errors import PolicyError
 from moiety.schedule import RowIndices
+
+LIMITS: Final = (
+    "released_z_per_row",
+    "predictions",
+    "smallest_batch",
+    "out_features",
+    "steps",
+    "runs",
+    "protocols",
+    "schemes",
+    "reveals",
+    "early_stopping",
+)
+"""Every limit a `PolicyError` can name. Messages carry the number: append only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,22 +7,16 @@ Imported by the parties' loops.
 
 from collections.abc import Iterable
 
+from moiety.aborts import abort_block, peer_aborted
 from moiety.channel import Channel
 from moiety.errors import (
-    CapacityError,
-    ContractMismatchError,
-    DataError,
     LocalProtocolError,
-    MoietyError,
-    PeerAbortedError,
-    PolicyError,
     RemoteProtocolError,
     TransportError,
 )
 from moiety.messages import (
     NO_CONTRACT,
     NO_SESSION,
-    AbortCode,
     Block,
     Frame,
     Kind,
@@ -31,13 +25,6 @@ from moiety.messages import (
     encode_frame,
 )
 from moiety.transcript import Transcript
-
-_CODES: tuple[tuple[type[MoietyError], AbortCode], ...] = (
-    (ContractMismatchError, AbortCode.CONTRACT),
-    (PolicyError, AbortCode.POLICY),
-    (CapacityError, AbortCode.CAPACITY),
-    (DataError, AbortCode.DATA),
-)
 
 
 class Session:
@@ -100,7 +87,7 @@ class Session:
 
         Raises:
             LocalProtocolError: the session is over.
-            PeerAbortedError: the peer stopped.
+            PeerAbortedError: the peer stopped; a PeerPolicyError says at which limit.
             RemoteProtocolError: the frame does not fit this session.
             TransportError: the connection failed, or nothing came in time.
         """
@@ -114,7 +101,7 @@ class Session:
         self._received += 1
         if frame.block.kind is Kind.ABORT:
             self.close()
-            raise _aborted(frame.block.payload)
+            raise peer_aborted(frame.block.payload)
         self.transcript.received(frame.block)
         return frame.block
 
@@ -122,16 +109,12 @@ class Session:
         """Tell the peer that this side stops, without detail, and close.
 
         Leaks:
-            One of six codes.
+            A code; where a policy stops it, which limit of the contract.
         """
         if self._closed:
             return
-        code = next(
-            (code for kind, code in _CODES if isinstance(error, kind)),
-            AbortCode.PROTOCOL if isinstance(error, MoietyError) else AbortCode.INTERRUPTED,
-        )
         if not isinstance(error, TransportError):
-            self._try_to_tell(code)
+            self._try_to_tell(error)
         self.close()
 
     def close(self) -> None:
@@ -139,9 +122,9 @@ class Session:
         self._closed = True
         self._channel.close()
 
-    def _try_to_tell(self, code: AbortCode) -> None:
+    def _try_to_tell(self, error: BaseException) -> None:
         try:
-            self._send(Block(kind=Kind.ABORT, step=0, payload=bytes([code])))
+            self._send(abort_block(error))
         except TransportError:
             # The session is over either way; the error that is being reported matters more.
             self._closed = True
@@ -178,9 +161,3 @@ class Session:
     def _require_open(self) -> None:
         if self.closed:
             raise LocalProtocolError("the session is closed", hint="start a new run")
-
-
-def _aborted(payload: bytes) -> PeerAbortedError:
-    known = {int(code): code.name.lower() for code in AbortCode}
-    reason = known.get(payload[0] if payload else 0, "unknown")
-    return PeerAbortedError(f"the peer stopped the session ({reason})", hint="the peer's own output says why")
