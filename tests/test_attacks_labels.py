@@ -16,6 +16,7 @@ from moiety.schedule import RowHandle, RowIndices, Schedule, Split
 from moiety.simulate import Pair
 from moiety.step_rule import AdaptiveStep
 from tests.attack_tools import folded_auc
+from tests.no_choice import NeverGoesBack
 from tests.pair import contract_of, data_terms, label_terms, training_handles
 from tests.randomness import words_of
 from tests.test_attacks_protocol import FROM_DATA_OWNER, outline, pair_of, rectified
@@ -23,7 +24,7 @@ from tests.test_attacks_protocol import FROM_DATA_OWNER, outline, pair_of, recti
 CLIPPING_RATE = 100.0
 
 
-class PairLink:
+class PairLink(NeverGoesBack):
     """The layer's end of a pair in this process."""
 
     def __init__(self, pair: Pair) -> None:

@@ -128,7 +128,6 @@ BAD: list[tuple[Callable[[Folder], None], str, str]] = [
     (lambda f: f.label_owner(train__optimizer="adamm"), "train.optimizer is not known", "torch.optim"),
     (lambda f: f.label_owner(train__optimizer="lbfgs"), "'lbfgs' cannot be used", "closure"),
     (lambda f: f.label_owner(train__schedule="Steps"), "train.schedule is not known", "lr_scheduler"),
-    (lambda f: f.label_owner(train__schedule="ReduceLROnPlateau"), "cannot be used", "without a metric"),
     (lambda f: f.label_owner(train__schedule="StepLR"), "train.schedule cannot be made", "options"),
     (append("label owner", "optimizer_options", "speed = 1"), "train.optimizer cannot be made", "options"),
     (lambda f: f.label_owner(task__class_weights=[1.0, 2.0, 3.0]), "has 3 values", "one weight for each"),

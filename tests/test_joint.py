@@ -35,6 +35,7 @@ from moiety.protocol.state import Features, State
 from moiety.ring import INPUT_GRADIENT_BITS, RingArray, decode
 from moiety.schedule import RowHandle, RowIndices, Split
 from moiety.simulate import Pair
+from tests.no_choice import NeverGoesBack
 from tests.pair import data_terms, label_terms, table_of, training_handles
 from tests.randomness import RecordedRandomness, words_of
 
@@ -78,7 +79,7 @@ def contract_for(
     return Contract(**terms) if scheme is None else SmallContract(**terms, scheme=scheme)
 
 
-class Recorder:
+class Recorder(NeverGoesBack):
     """A table for activations, which keeps da."""
 
     def __init__(self, features: Features) -> None:

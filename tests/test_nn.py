@@ -15,12 +15,13 @@ from moiety.errors import LocalProtocolError, NonFiniteError
 from moiety.nn import InteractiveLinear
 from moiety.schedule import RowHandle, Split
 from moiety.step_rule import AdaptiveStep, PlainStep
+from tests.no_choice import NeverGoesBack
 
 HANDLE = RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=4)
 NEXT = RowHandle(split=Split.TRAIN, epoch=0, batch=1, rows=4)
 
 
-class RecordingLink:
+class RecordingLink(NeverGoesBack):
     """Gives z that depends on the batch, and keeps what it is told."""
 
     def __init__(self) -> None:

@@ -24,6 +24,7 @@ from moiety.schedule import RowHandle, Split
 from moiety.step_rule import PlainStep
 from moiety.top_model import build_top
 from moiety.trainer import Result, criterion_of, evaluate, fit, train
+from tests.no_choice import NeverGoesBack
 from tests.parties import Files, configure, make_parties, meet, rewrite_table, wire, with_column
 from tests.randomness import RecordedRandomness
 
@@ -229,7 +230,7 @@ def test_class_weights_of_another_number_are_refused(tmp_path: Path, kind: str, 
 # --- the layer's rate ---
 
 
-class Rates:
+class Rates(NeverGoesBack):
     """A link that keeps the layer's learning rate of each update."""
 
     def __init__(self, rule: PlainStep) -> None:
@@ -308,4 +309,5 @@ def test_products_opened_are_counted_one_by_one(tmp_path: Path) -> None:
         Product.UPDATE: 0,  # no step was made
         Product.INPUT_GRADIENT: 16 * 2 * 420,
         Product.INITIAL: 16 * 4,
+        Product.CHOICE: 16 * 4,
     }

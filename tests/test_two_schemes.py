@@ -26,6 +26,7 @@ from moiety.ring import RingArray
 from moiety.schedule import RowHandle, RowIndices, Split
 from moiety.simulate import Pair
 from moiety.step_rule import AdaptiveStep
+from tests.no_choice import NeverGoesBack
 from tests.pair import training_handles
 from tests.parties import configure, features_of, make_parties
 from tests.randomness import RecordedRandomness, words_of
@@ -104,7 +105,7 @@ def test_one_wrong_bit_of_z_shows_in_the_weights() -> None:
 # --- a bottom model and a top network, as users train them ---
 
 
-class Watched:
+class Watched(NeverGoesBack):
     """Activations that keep the digests of the last batch."""
 
     def __init__(self, activations: Activations) -> None:

@@ -81,6 +81,9 @@ class ActivationFile:
         del gradient_ND
         raise LocalProtocolError("a table cannot be trained")
 
+    def go_back(self, epoch: int) -> None:
+        """Do nothing: the activations never change."""
+
     def close(self) -> None:
         """Give the disk space back."""
         self._end()

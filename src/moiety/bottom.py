@@ -127,10 +127,17 @@ class TrainedActivations(Secret):
         settings: its optimiser and schedule.
         values_NC: prepared columns of all rows, which have to fit into memory.
         steps_per_epoch: after so many updates the schedule steps.
+        keep_epochs: keep the weights of every epoch's end, for `go_back`.
     """
 
     def __init__(
-        self, bottom: BottomModel, settings: Settings, values_NC: NDArray[np.float64], *, steps_per_epoch: int
+        self,
+        bottom: BottomModel,
+        settings: Settings,
+        values_NC: NDArray[np.float64],
+        *,
+        steps_per_epoch: int,
+        keep_epochs: bool = False,
     ) -> None:
         self._bottom = bottom
         self._values = _tensor(values_NC)
@@ -138,7 +145,9 @@ class TrainedActivations(Secret):
         self._schedule = make_schedule(settings.train, self._optimizer)
         self._steps_per_epoch = steps_per_epoch
         self._steps = 0
+        self._keep_epochs = keep_epochs
         self._output: Tensor | None = None
+        self.candidates: list[Arrays] = []
         self.clipped = 0
 
     def batch(self, rows: RowIndices, *, training: bool) -> tuple[NDArray[np.int16], RowDigests]:
@@ -167,6 +176,14 @@ class TrainedActivations(Secret):
         self._steps += 1
         if self._steps % self._steps_per_epoch == 0:
             advance(self._schedule)
+            if self._keep_epochs:
+                kept = {name: array.copy() for name, array in self._bottom.arrays().items()}
+                self.candidates.append(kept)
+
+    def go_back(self, epoch: int) -> None:
+        """Return the network to the end of an epoch, and drop what was kept of the others."""
+        self._bottom.load(self.candidates[epoch])
+        self.candidates.clear()
 
 
 def fixed_activations(values_ND: NDArray[np.float64]) -> tuple[Features, int]:

@@ -187,6 +187,9 @@ class _Zeros:
     def backward(self, gradient_ND: NDArray[np.float64]) -> None:
         """Train nothing."""
 
+    def go_back(self, epoch: int) -> None:
+        """Do nothing: zeros never change."""
+
 
 def _sized(contract: Contract, rows: int) -> Contract:
     """Return a contract of the same parameters with two epochs of one batch of `rows`."""

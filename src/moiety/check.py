@@ -12,9 +12,9 @@ from moiety.data.target import Target
 from moiety.data_owner import fit_preparation, read_features
 from moiety.identity import load_identity, load_pinned
 from moiety.label_owner import agree, finish, propose
-from moiety.networks import check_training
 from moiety.own_features import columns_to_read, fit_own
 from moiety.peer import connect
+from moiety.stopping import check_plan
 from moiety.top_model import build_top
 
 
@@ -66,7 +66,7 @@ def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
     preparation = fit_own(settings, table, rows=np.arange(table.rows))
     inputs = 0 if preparation is None else len(preparation.names)
     build_top(settings, outputs=target.outputs, own=inputs)
-    check_training(settings.train)
+    check_plan(settings)
     yield f"table: {table.rows} rows, target {settings.table.target}, {settings.task.kind}"
     if inputs:
         yield f"own columns: {inputs} prepared inputs of the top model, which stay here"

@@ -33,6 +33,7 @@ from moiety.protocol.state import Activations, initial_weights
 from moiety.ring import ACTIVATION_BITS, RingArray
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.step_rule import STEP_RULES
+from moiety.stopping import Followed
 from moiety.top_model import build_top, inputs_of
 from moiety.trainer import RESULT_FILE, criterion_of, evaluate, fit
 from moiety.twin import TwinLink
@@ -72,6 +73,8 @@ class Joined(Secret):
     schedule: Schedule
     label_seed: Seed
     weight_seed: Seed
+    epochs: int
+    kept_epoch: int | None
 
     def activations(self) -> Activations:
         """Return the data owner's activations as they were when the training began."""
@@ -82,7 +85,13 @@ class Joined(Secret):
         if not self.provider.trains_bottom:
             return features
         steps = len(self.schedule.batches(Split.TRAIN, epoch=0))
-        return TrainedActivations(bottom, self.provider, self.values_NC, steps_per_epoch=steps)
+        return TrainedActivations(
+            bottom,
+            self.provider,
+            self.values_NC,
+            steps_per_epoch=steps,
+            keep_epochs=self.kept_epoch is not None,
+        )
 
     def bottom(self) -> BottomModel:
         """Make the data owner's bottom model anew."""
@@ -168,6 +177,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     values = own_table.column(own.table.target)
     preparation = Preparation.from_json(own_facts["preparation"]) if "preparation" in own_facts else None
     table = read_table(peer.table.source, columns=None)
+    result = json.loads((own.folder / RESULT_FILE).read_text(encoding="utf-8"))
     trained = peer.trains_bottom
     schedule = Schedule(
         seed=Seed(bytes.fromhex(own_facts["order_seed"])),
@@ -188,6 +198,8 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),
+        epochs=len(result["validation"]),
+        kept_epoch=result["kept_epoch"],
     )
 
 
@@ -223,7 +235,8 @@ def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
     top = build_top(settings, outputs=joined.target.outputs, own=inputs_of(joined.own))
     training_N = joined.encoded[torch.from_numpy(joined.schedule.split_rows(Split.TRAIN))]
     criterion = criterion_of(settings, joined.target, training_N)
-    fit(batches, layer, top, settings=settings, criterion=criterion)
+    rule = Followed(epochs=joined.epochs, best_epoch=joined.kept_epoch)
+    fit(batches, layer, top, settings=settings, criterion=criterion, rule=rule)
     return evaluate(batches, layer, top, split="test", kind=settings.task.kind)
 
 

@@ -20,12 +20,15 @@ from moiety.crypto.scheme import ProductNeed, ProductPlan, Scheme
 from moiety.crypto.schemes import SchemeName, scheme_for
 from moiety.errors import ConfigError, ContractMismatchError, MalformedMessageError
 from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
-from moiety.policy import Policy, Totals, check_batches, check_run
+from moiety.policy import Policy, Totals, check_batches, check_run, check_stopping
 from moiety.products import SPARE_BITS, Product, ProtocolName, key_holder_of, products_of, shape_of
 from moiety.schedule import Schedule, Split
 
 ROWS_LIMIT: Final = 2**32
 FEATURES_LIMIT: Final = 2**16
+CANDIDATES_LIMIT: Final = 2**30
+"""Bytes of all epochs' shares that the data owner keeps where the best one is saved."""
+WORD_BYTES: Final = 8
 
 # Fields that no run file holds.
 _HINTS: Final = {
@@ -78,6 +81,10 @@ class LabelOwnerTerms(Terms):
     """The label owner's side: it proposes the shape and the schedule of the training.
 
     A run that goes on states how many epochs are done, so that its policy is asked about the rest.
+
+    Args:
+        may_stop: the training may end at any epoch's end; otherwise after all epochs.
+        keep: which epoch's weights are the model.
     """
 
     nonce: Hex32
@@ -87,6 +94,8 @@ class LabelOwnerTerms(Terms):
     batch: Annotated[int, Field(ge=1, le=2**20)]
     validation: Fraction
     test: Fraction
+    may_stop: bool = False
+    keep: Literal["last", "best"] = "last"
 
 
 class DataOwnerTerms(Terms):
@@ -102,6 +111,7 @@ class DataOwnerTerms(Terms):
     predictions_before: int
     smallest_batch: int
     wide_layer: bool
+    early_stopping: bool = True
 
     @property
     def policy(self) -> Policy:
@@ -111,6 +121,7 @@ class DataOwnerTerms(Terms):
             predictions=self.predictions_limit,
             smallest_batch=self.smallest_batch,
             wide_layer=self.wide_layer,
+            early_stopping=self.early_stopping,
         )
 
     @property
@@ -215,6 +226,21 @@ class Contract:
         return self.training and self.data_owner.activations == "trained" and not self._blind
 
     @property
+    def keeps_best(self) -> bool:
+        """Whether the training goes back to one of its epochs before it is tested and saved."""
+        return self.training and self.label_owner.keep == "best"
+
+    @property
+    def hides_choice(self) -> bool:
+        """Whether it goes back to an epoch without telling the data owner to which."""
+        return self.keeps_best and self._blind
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of one pass."""
+        return len(self.schedule.batches(Split.TRAIN, epoch=0))
+
+    @property
     def reuses_activations(self) -> bool:
         """Whether encrypted activations are kept for the whole session."""
         return self.schedule.whole_batches
@@ -223,7 +249,10 @@ class Contract:
     def products(self) -> tuple[Product, ...]:
         """What this session computes under encryption."""
         return products_of(
-            self.label_owner.protocol, training=self.training, trains_bottom=self.trains_bottom
+            self.label_owner.protocol,
+            training=self.training,
+            trains_bottom=self.trains_bottom,
+            hides_choice=self.hides_choice,
         )
 
     @cached_property
@@ -263,6 +292,8 @@ class Contract:
             out_features=self.out_features,
             passes=passes,
         )
+        check_stopping(self.data_owner.policy, may_stop=self.label_owner.may_stop)
+        check_candidates(self)
         if self.training:
             batches = self.schedule.batches(Split.TRAIN, epoch=0)
             check_batches(self.data_owner.policy, smallest=min((each.rows for each in batches), default=0))
@@ -279,6 +310,8 @@ class Contract:
         needs: dict[Role, list[ProductNeed]] = {}
         protocol = self.label_owner.protocol
         for product in self.products:
+            if product is Product.CHOICE:  # once a run: it takes what the steps take
+                continue
             role = key_holder_of(protocol, product)
             needs.setdefault(role, []).append(self._need(product, self._largest_batch))
         return needs
@@ -290,8 +323,27 @@ class Contract:
             rows=rows,
             in_features=self.in_features,
             out_features=self.out_features,
+            epochs=self.label_owner.epochs,
         )
         return ProductNeed(shape=shape, spare_bits=SPARE_BITS[product])
+
+
+def check_candidates(contract: Contract) -> None:
+    """Refuse to keep the weights of more epochs than the data owner can hold.
+
+    Raises:
+        ConfigError: fewer epochs or `keep = "last"` are needed.
+    """
+    if not contract.keeps_best:
+        return
+    epochs = contract.label_owner.epochs
+    size = epochs * contract.in_features * contract.out_features * WORD_BYTES
+    if size > CANDIDATES_LIMIT:
+        raise ConfigError(
+            f"the best of {epochs} epochs would be chosen from {size} bytes of weights, and "
+            f"{CANDIDATES_LIMIT} are allowed",
+            hint='lower train.epochs, or write keep = "last"',
+        )
 
 
 def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:

@@ -145,6 +145,7 @@ class DataOwnerParty(Secret):
             predictions_before=before.predictions,
             smallest_batch=policy.smallest_batch,
             wide_layer=policy.wide_layer,
+            early_stopping=policy.early_stopping,
         )
         if proposal.rows != self._table.rows:
             return stated  # the parties differ; both sides will say so from the terms alone
@@ -172,7 +173,11 @@ class DataOwnerParty(Secret):
             assert self._bottom is not None
             steps = len(schedule.batches(Split.TRAIN, epoch=0))
             self._features = TrainedActivations(
-                self._bottom, self._settings, values_NC, steps_per_epoch=steps
+                self._bottom,
+                self._settings,
+                values_NC,
+                steps_per_epoch=steps,
+                keep_epochs=proposal.keep == "best",
             )
         return int(features.activation_ND.shape[1])
 
@@ -261,6 +266,7 @@ class DataOwnerParty(Secret):
 
     def _finish(self) -> None:
         if self._machine is not None and self.contract is not None and self.contract.training:
+            self._machine.require_end()
             self._save(self._machine.state(), self.contract)
         if isinstance(self._features, TrainedActivations) and self._features.clipped:
             self._report(f"{self._features.clipped} activations of the bottom model were clipped at 8")

@@ -14,7 +14,7 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.data.target import Target
 from moiety.errors import ConfigError
 from moiety.label_owner import Batch
-from moiety.metrics import METRICS
+from moiety.metrics import METRICS, SMALLER_IS_BETTER
 from moiety.networks import (
     Criterion,
     advance,
@@ -24,6 +24,7 @@ from moiety.networks import (
 )
 from moiety.nn import InteractiveLinear
 from moiety.observer import Watcher
+from moiety.stopping import BestModel, EpochRule, Fitted, Followed, metric_of
 from moiety.top_model import apply_top
 
 
@@ -34,12 +35,16 @@ def fit(
     *,
     settings: Settings,
     criterion: Criterion,
+    rule: EpochRule | None = None,
     observer: Watcher | None = None,
-) -> list[dict[str, float]]:
-    """Train for the agreed epochs; return the validation metrics of each."""
+) -> Fitted:
+    """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so."""
+    rule = rule or Followed(epochs=settings.train.epochs, best_epoch=None)
     optimizer = make_optimizer(settings.train, [*layer.parameters(), *top.parameters()])
-    schedule = make_schedule(settings.train, optimizer)
-    history = []
+    smaller = metric_of(settings) in SMALLER_IS_BETTER
+    schedule = make_schedule(settings.train, optimizer, smaller_is_better=smaller)
+    history: list[dict[str, float]] = []
+    best, reason = BestModel(), None
     for epoch in range(settings.train.epochs):
         losses = []
         if schedule is not None and isinstance(layer, InteractiveLinear):
@@ -54,12 +59,19 @@ def fit(
             losses.append(float(loss.detach()))
             if observer is not None:
                 observer.step(epoch, batch, losses[-1])
-        advance(schedule)
         metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind)
+        advance(schedule, metric=metrics.get(metric_of(settings), 0.0))
         history.append(metrics)
         if observer is not None:
             observer.epoch(epoch, float(np.mean(losses)), metrics)
-    return history
+        reason = rule.ended(epoch, metrics)
+        if rule.keeps_best and rule.best_epoch == epoch:
+            best.capture(epoch, layer, top)
+        if reason is not None:
+            break
+    if rule.keeps_best:
+        best.go_back(layer, top)
+    return Fitted(validation=history, kept_epoch=best.epoch, stopped=reason)
 
 
 def evaluate(

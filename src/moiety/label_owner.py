@@ -28,7 +28,7 @@ from moiety.errors import (
 )
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
-from moiety.opening import agree, finish, open_machine, propose
+from moiety.opening import agree, finish, open_machine, propose, require_end
 from moiety.own_features import OwnFeatures, columns_to_read, fit_own, own_features
 from moiety.protocol.label_owner import LabelOwner
 from moiety.schedule import RowHandle, Schedule, Split
@@ -185,6 +185,7 @@ class LabelOwnerRun(Secret):
         if self._layer is None:
             raise LocalProtocolError("there is nothing to save: no interactive layer was made")
         share = self._machine.share
+        require_end(self.contract, updates=self._machine.updates)
         finish(self.session)
         arrays = {f"top.{name}": value.numpy() for name, value in top.state_dict().items()}
         arrays |= {f"rule.{name}": value for name, value in self._layer.rule.state().items()}

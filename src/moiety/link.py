@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from moiety.crypto.sampling import Seed, expand_words
 from moiety.crypto.secret import Secret
 from moiety.protocol.label_owner import LabelOwner
-from moiety.ring import Z_BITS, decode, encode_gradients, encode_input_gradients
+from moiety.ring import Z_BITS, RingArray, decode, encode_gradients, encode_input_gradients
 from moiety.schedule import RowHandle
 from moiety.session import Session
 
@@ -65,6 +65,19 @@ class LabelOwnerLink(Secret):
         self.clipped += clipped
         input_NK = self._input_gradient(dz_NK) if self._trains_bottom else None
         self._session.send(self._machine.update(rounded, input_NK))
+        self.receive()
+
+    def share(self) -> RingArray:
+        """Return W_label, between exchanges."""
+        return self._machine.share
+
+    def go_back(self, epoch: int, share_DK: RingArray) -> None:
+        """Return both shares to the end of an epoch, of which W_label was kept.
+
+        Leaks:
+            In `blind` that the training is over; in `joint` and `acml` the epoch.
+        """
+        self._session.send(self._machine.choose(epoch, share_DK))
         self.receive()
 
     def take_revealed(self) -> Revealed:

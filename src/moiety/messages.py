@@ -71,10 +71,13 @@ class Kind(IntEnum):
     SHARE_OF_INPUT_GRADIENT = 16
     INITIAL_FACTOR = 17
     MASKED_INITIAL = 18
+    ASSIGNMENT = 25
+    CHOICE = 26
     CHECKPOINT = 30
     CHECKPOINTED = 31
     RESUME = 32
     RESUMED = 33
+    MASKED_CHOICE = 34
 
 
 class AbortCode(IntEnum):

@@ -50,6 +50,8 @@ def rmse(target_N: Numbers, score_N: Numbers) -> float:
     return float(np.sqrt(np.mean(np.square(target_N - score_N))))
 
 
+SMALLER_IS_BETTER: Final = frozenset({"RMSE"})
+
 METRICS: Final[dict[str, dict[str, Callable[[Numbers, Numbers], float]]]] = {
     "binary": {"AUC": auc, "KS": ks},
     "multiclass": {"accuracy": accuracy},

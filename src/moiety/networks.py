@@ -16,6 +16,7 @@ from moiety.errors import ConfigError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Schedule = torch.optim.lr_scheduler.LRScheduler
+_PLATEAU: Final = torch.optim.lr_scheduler.ReduceLROnPlateau
 
 _UNUSABLE: Final = (
     TypeError,
@@ -119,11 +120,23 @@ def make_optimizer(settings: LocalTraining, parameters: Iterable[nn.Parameter]) 
     return made
 
 
-def make_schedule(settings: LocalTraining, optimizer: torch.optim.Optimizer) -> Schedule | None:
+def needs_metric(settings: LocalTraining) -> bool:
+    """Tell whether the schedule steps by a metric of the validation rows."""
+    return settings.schedule == _PLATEAU.__name__
+
+
+def make_schedule(
+    settings: LocalTraining, optimizer: torch.optim.Optimizer, *, smaller_is_better: bool | None = None
+) -> Schedule | None:
     """Return the learning-rate schedule, which steps at the end of each epoch; None without one.
 
+    Args:
+        settings: its name and options.
+        optimizer: whose rate it changes.
+        smaller_is_better: of the metric that it may step by; None where there is none.
+
     Raises:
-        ConfigError: no such schedule, one that needs a metric, or options it does not take.
+        ConfigError: no such schedule, one that needs a metric and has none, or options it does not take.
     """
     name = settings.schedule
     if name is None:
@@ -132,21 +145,30 @@ def make_schedule(settings: LocalTraining, optimizer: torch.optim.Optimizer) -> 
     hint = (
         "name a class of torch.optim.lr_scheduler and options that it takes, or module:factory of (optimizer)"
     )
+    if needs_metric(settings) and smaller_is_better is not None:
+        options = {"mode": "min" if smaller_is_better else "max", **options}
     factory = (
         _imported(name, key="train.schedule", hint=hint)
         if ":" in name
         else getattr(torch.optim.lr_scheduler, name, None)
     )
     made = _made(factory, (optimizer,), options, key="train.schedule", hint=hint)
-    if not isinstance(made, Schedule) or isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    unfed = isinstance(made, _PLATEAU) and (smaller_is_better is None or not needs_metric(settings))
+    if not isinstance(made, Schedule) or unfed:
         raise ConfigError(
-            f"train.schedule = {name!r} cannot be used", hint="one that steps without a metric is needed"
+            f"train.schedule = {name!r} cannot be used",
+            hint="one that steps without a metric is needed; the label owner alone has metrics, for "
+            '"ReduceLROnPlateau"',
         )
     return made
 
 
-def advance(schedule: Schedule | None) -> None:
+def advance(schedule: Schedule | None, *, metric: float = 0.0) -> None:
     """Step a schedule at the end of an epoch.
+
+    Args:
+        schedule: None does nothing.
+        metric: what a schedule that needs one steps by.
 
     Raises:
         ConfigError: its options do not reach so far.
@@ -154,7 +176,10 @@ def advance(schedule: Schedule | None) -> None:
     if schedule is None:
         return
     try:
-        schedule.step()
+        if isinstance(schedule, _PLATEAU):
+            schedule.step(metric)
+        else:
+            schedule.step()
     except _UNUSABLE as error:
         raise ConfigError(
             f"train.schedule cannot step: {_reason(error)}",
@@ -163,7 +188,11 @@ def advance(schedule: Schedule | None) -> None:
 
 
 def check_training(
-    settings: LocalTraining, *, parameters: Iterable[nn.Parameter] | None = None, epochs: int = 1
+    settings: LocalTraining,
+    *,
+    parameters: Iterable[nn.Parameter] | None = None,
+    epochs: int = 1,
+    smaller_is_better: bool | None = None,
 ) -> None:
     """Refuse an optimiser or schedule that cannot be used, before anybody is connected.
 
@@ -171,12 +200,13 @@ def check_training(
         settings: their names and options.
         parameters: what will be trained, where it is known; it is not changed.
         epochs: how often the schedule will step, as far as that is known.
+        smaller_is_better: of the metric that a schedule may step by; None where there is none.
 
     Raises:
         ConfigError: as `make_optimizer`, `make_schedule` and `advance`.
     """
     optimizer = make_optimizer(settings, parameters or [nn.Parameter(torch.zeros(1))])
-    schedule = make_schedule(settings, optimizer)
+    schedule = make_schedule(settings, optimizer, smaller_is_better=smaller_is_better)
     optimizer.step()  # no gradients: it moves nothing
     for _ in range(epochs):
         advance(schedule)

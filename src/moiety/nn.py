@@ -6,6 +6,7 @@ is no parameter: `optimizer.step` moves the bias and the networks behind, the la
 `learning_rate`. Shapes: N rows, D in_features, K out_features.
 """
 
+from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moiety.errors import LocalProtocolError, NonFiniteError
+from moiety.ring import RingArray
 from moiety.schedule import RowHandle
 from moiety.step_rule import StepRule
 
@@ -31,6 +33,14 @@ class Link(Protocol):
 
     def update(self, scaled_NK: NDArray[np.float64], dz_NK: NDArray[np.float64]) -> None:
         """Send dz' encrypted and apply the update; dz itself is for a bottom model that is trained."""
+        ...
+
+    def share(self) -> RingArray:
+        """Return what this side holds of W, between steps."""
+        ...
+
+    def go_back(self, epoch: int, share_DK: RingArray) -> None:
+        """Return W to what it was at the end of an epoch, of which this side kept its share."""
         ...
 
 
@@ -144,6 +154,28 @@ class InteractiveLinear(nn.Module):
         dz_NK = gradient.detach().cpu().numpy().astype(np.float64)
         self._link.update(self.rule.scale(dz_NK), dz_NK)
         self._open = None
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return what this side holds of the layer: its share of W, the bias, the step rule's state."""
+        rule = {f"rule.{name}": value for name, value in self.rule.state().items()}
+        return {"share": self._link.share(), "bias": self.bias.detach().cpu().numpy(), **rule}
+
+    def go_back(self, epoch: int, snapshot: Mapping[str, NDArray[Any]]) -> None:
+        """Return the layer, at both parties, to the end of an epoch.
+
+        Args:
+            epoch: which one.
+            snapshot: what `snapshot` returned then.
+
+        Raises:
+            LocalProtocolError: a step is open, or the contract has no best epoch to go back to.
+
+        Leaks:
+            As `protocol.choice`: in `blind` that the training is over, otherwise the epoch.
+        """
+        self._link.go_back(epoch, snapshot["share"])
+        self.bias.data = torch.from_numpy(snapshot["bias"].copy()).to(self.bias)
+        self.rule.load({name.removeprefix("rule."): snapshot[name] for name in snapshot})
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
         raise LocalProtocolError("an interactive layer cannot be copied: half of it is elsewhere")

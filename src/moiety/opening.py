@@ -18,6 +18,7 @@ from moiety.data.table import Table
 from moiety.errors import (
     CheckpointMismatchError,
     ContractMismatchError,
+    LocalProtocolError,
     RemoteProtocolError,
 )
 from moiety.messages import Block, Kind, Role
@@ -47,6 +48,8 @@ def propose(
         batch=settings.train.batch,
         validation=settings.split.validation,
         test=settings.split.test,
+        may_stop=settings.train.may_stop and purpose == "train",
+        keep="best" if settings.train.keeps_best and purpose == "train" else "last",
     )
 
 
@@ -120,6 +123,21 @@ def open_machine(
     while machine.waiting:
         session.send(machine.receive(session.receive()))
     return machine
+
+
+def require_end(contract: Contract, *, updates: int) -> None:
+    """Refuse an end that was not agreed on: within an epoch, or early and not declared.
+
+    Raises:
+        LocalProtocolError: the data owner would refuse it.
+    """
+    epochs, steps = divmod(updates, contract.steps_per_epoch)
+    agreed = contract.label_owner
+    if steps or not epochs or (epochs < agreed.epochs and not agreed.may_stop):
+        raise LocalProtocolError(
+            f"the training ends after {epochs} of {agreed.epochs} epochs and {steps} steps",
+            hint="train all epochs; to end after fewer, declare it: early_stopping or a limit under [train]",
+        )
 
 
 def finish(session: Session) -> None:

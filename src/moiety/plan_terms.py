@@ -246,6 +246,7 @@ def _answered(training: Training) -> dict[str, object]:
         "predictions_before": training.before.predictions,
         "smallest_batch": training.policy.smallest_batch,
         "wide_layer": training.policy.wide_layer,
+        "early_stopping": training.policy.early_stopping,
     }
 
 

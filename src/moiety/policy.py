@@ -38,12 +38,14 @@ class Policy:
         predictions: rows scored by `predict`.
         smallest_batch: rows of the smallest training batch.
         wide_layer: allow out_features >= in_features, which lets the label owner solve for the features.
+        early_stopping: allow a training to end before the agreed epochs.
     """
 
     released_z_per_row: int = 640
     predictions: int = 100_000
     smallest_batch: int = 256
     wide_layer: bool = False
+    early_stopping: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +128,13 @@ def check_batches(policy: Policy, *, smallest: int) -> None:
     """
     if smallest < policy.smallest_batch:
         raise PolicyError(limit="smallest_batch", allowed=policy.smallest_batch, asked=smallest)
+
+
+def check_stopping(policy: Policy, *, may_stop: bool) -> None:
+    """Refuse a training that may end before the agreed epochs, where the policy allows none.
+
+    Raises:
+        PolicyError: the data owner would learn when it stops, and does not want to.
+    """
+    if may_stop and not policy.early_stopping:
+        raise PolicyError(limit="early_stopping", allowed="false", asked="true")

@@ -5,9 +5,11 @@
     UPDATE           W's gradient  x^T, dz'              (label key)   dz'^T, x             (data key)
     INPUT_GRADIENT   da            dz'', W_data^T        (data key)    dz'', W_data^T       (data key)
     INITIAL          W_0           L, R     (`joint`: label key)       L, R                 (data key)
+    CHOICE           W_data        limbs, selector       (label key)   -
 
 P is the evaluator's plain matrix, M the key holder's encrypted one; `acml` computes the transposes of z and
-of the weight gradient. Imported by the contract. Reference: section 5 of docs/design.md.
+of the weight gradient. CHOICE takes one epoch's share out of all (`protocol.choice`), in `blind` only.
+Imported by the contract. Reference: section 5 of docs/design.md.
 """
 
 from enum import Enum, auto
@@ -22,6 +24,7 @@ from moiety.ring import (
     GRADIENT_MULTIPLIER_BITS,
     INPUT_GRADIENT_MULTIPLIER_BITS,
     SHARE_MULTIPLIER_BITS,
+    WORD_BITS,
 )
 
 ProtocolName = Literal["blind", "joint", "acml"]
@@ -34,6 +37,7 @@ class Product(Enum):
     UPDATE = auto()
     INPUT_GRADIENT = auto()
     INITIAL = auto()
+    CHOICE = auto()
 
 
 SPARE_BITS: Final = {
@@ -41,6 +45,7 @@ SPARE_BITS: Final = {
     Product.UPDATE: DITHERED_SPARE_BITS,
     Product.INPUT_GRADIENT: EXACT_SPARE_BITS,
     Product.INITIAL: DITHERED_SPARE_BITS,
+    Product.CHOICE: DITHERED_SPARE_BITS,
 }
 """z is dithered and shares of W are never opened; da is opened exactly, at the data owner."""
 
@@ -51,13 +56,28 @@ REVEALS_GRADIENTS: Final = (
 """What reveals = "gradients" means, for both sides' output."""
 
 
-def products_of(protocol: ProtocolName, *, training: bool, trains_bottom: bool) -> tuple[Product, ...]:
-    """Return the products of a session that trains, or predicts, with or without a bottom model."""
+LIMBS: Final = WORD_BITS // (ACTIVATION_MULTIPLIER_BITS + 1)
+"""Signed pieces of a ring integer that are no wider than an activation."""
+
+
+def products_of(
+    protocol: ProtocolName, *, training: bool, trains_bottom: bool, hides_choice: bool = False
+) -> tuple[Product, ...]:
+    """Return the products of a session that trains, or predicts, with or without a bottom model.
+
+    Args:
+        protocol: the message flow.
+        training: otherwise the session predicts.
+        trains_bottom: da is computed.
+        hides_choice: the best epoch's weights are chosen without naming the epoch.
+    """
     products = [Product.FORWARD, Product.UPDATE]
     if trains_bottom:
         products.append(Product.INPUT_GRADIENT)
     if training and protocol != "blind":
         products.append(Product.INITIAL)
+    if hides_choice:
+        products.append(Product.CHOICE)
     return tuple(products)
 
 
@@ -69,10 +89,18 @@ def key_holder_of(protocol: ProtocolName, product: Product) -> Role:
 
 
 def shape_of(
-    protocol: ProtocolName, product: Product, *, rows: int, in_features: int, out_features: int
+    protocol: ProtocolName,
+    product: Product,
+    *,
+    rows: int,
+    in_features: int,
+    out_features: int,
+    epochs: int = 1,
 ) -> ProductShape:
     """Return the shape of a product over a batch of `rows`."""
-    if product is Product.INITIAL:
+    if product is Product.CHOICE:
+        sizes, bits = (in_features * out_features, LIMBS * epochs, 1), ACTIVATION_MULTIPLIER_BITS
+    elif product is Product.INITIAL:
         sizes, bits = (in_features, in_features, out_features), ACTIVATION_BITS
     elif product is Product.INPUT_GRADIENT:
         sizes, bits = (rows, out_features, in_features), INPUT_GRADIENT_MULTIPLIER_BITS

@@ -12,6 +12,7 @@ from moiety.crypto.parameters import session_error
 from moiety.label_owner import LabelOwnerRun
 from moiety.products import Product
 from moiety.schedule import Split
+from moiety.stopping import Fitted
 
 RESULT_FILE: Final = "result.json"
 
@@ -21,6 +22,8 @@ class Result:
     """What a training gave, what it cost, and what it released.
 
     Args:
+        kept_epoch: the best epoch, from 0, whose weights were saved; None: those of the last one.
+        stopped: why the training ended before the agreed epochs; None where it did not.
         label_leakage: AUC of each attack on labels from what the data owner was shown, the largest of all
             epochs; empty where it was shown no gradients.
     """
@@ -39,6 +42,8 @@ class Result:
     rows: int
     steps: int
     clipped_gradients: int
+    kept_epoch: int | None
+    stopped: str | None
     released_z_per_row: int
     peak_memory_bytes: int
     label_leakage: dict[str, float]
@@ -68,6 +73,7 @@ def opened_values(run: LabelOwnerRun, product: Product) -> int:
         Product.UPDATE: contract.out_features * contract.in_features * run.updates,
         Product.INPUT_GRADIENT: contract.in_features * trained,
         Product.INITIAL: contract.in_features * contract.out_features,
+        Product.CHOICE: contract.in_features * contract.out_features,
     }[product]
 
 
@@ -75,7 +81,7 @@ def result_of(
     run: LabelOwnerRun,
     *,
     test: dict[str, float],
-    validation: list[dict[str, float]],
+    fitted: Fitted,
     seconds: float,
     leakage: dict[str, float],
 ) -> Result:
@@ -94,7 +100,9 @@ def result_of(
     }
     return Result(
         test=test,
-        validation=validation,
+        validation=fitted.validation,
+        kept_epoch=fitted.kept_epoch,
+        stopped=fitted.stopped,
         seconds=seconds,
         bytes_sent=run.session.bytes_sent,
         bytes_received=run.session.bytes_received,
@@ -103,7 +111,7 @@ def result_of(
         rows=contract.label_owner.rows,
         steps=steps,
         clipped_gradients=run.link.clipped,
-        released_z_per_row=contract.out_features * contract.label_owner.epochs,
+        released_z_per_row=contract.out_features * len(fitted.validation),
         peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         folder=str(run.settings.folder),
         **facts,

@@ -25,6 +25,7 @@ from moiety.errors import NonFiniteError, RingOverflowError
 
 RingArray = NDArray[np.uint64]
 
+WORD_BITS: Final = 64
 ACTIVATION_BITS: Final = 12
 GRADIENT_BITS: Final = 26
 WEIGHT_BITS: Final = ACTIVATION_BITS + GRADIENT_BITS

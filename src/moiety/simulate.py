@@ -4,6 +4,7 @@
     keys           each party that holds one shows the other its public half
     initial share  of weights that the data owner knows (`blind`), or nobody
     step           z goes to the label owner, dz' comes back encrypted, both shares move
+    choice         back to the best epoch, where the contract says so
 
 Nothing here is network, disk or clock; every block passes through the functions below.
 """
@@ -107,6 +108,10 @@ class Pair:
     def update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None = None) -> None:
         """Move both shares of W by -x^T dz', and show the data owner da where the contract says so."""
         self._to_data_owner(self.label_owner.update(scaled_NK, input_NK))
+
+    def choose(self, epoch: int, share_DK: RingArray) -> None:
+        """Go back to the end of an epoch, of which the label owner has its share."""
+        self._to_data_owner(self.label_owner.choose(epoch, share_DK))
 
     def weights(self) -> RingArray:
         """Add the shares up, which neither party can: uint64 (in_features, out_features)."""

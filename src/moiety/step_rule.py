@@ -4,6 +4,7 @@ The layer's weight is seen by nobody, so a rule that needs the weight gradient p
 on it; one that scales columns of dz can. Shapes: N rows, K out_features.
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import numpy as np
@@ -24,6 +25,10 @@ class StepRule(Protocol):
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """Return what a saved run needs to go on."""
+        ...
+
+    def load(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take what `state` returned."""
         ...
 
 
@@ -57,6 +62,11 @@ class AdaptiveStep:
         moment = np.zeros(0) if self._moment is None else self._moment
         return {"moment": moment, "steps": np.array([float(self._steps)])}
 
+    def load(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take moments and steps back."""
+        self._moment = state["moment"].copy() if state["moment"].size else None
+        self._steps = int(state["steps"][0])
+
 
 class PlainStep:
     """Plain stochastic gradient descent: dz' = learning rate x dz."""
@@ -71,6 +81,9 @@ class PlainStep:
     def state(self) -> dict[str, NDArray[np.float64]]:
         """Return nothing: the rule has no state."""
         return {}
+
+    def load(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take nothing."""
 
 
 STEP_RULES: Final[dict[str, type[AdaptiveStep] | type[PlainStep]]] = {

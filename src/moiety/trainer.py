@@ -10,11 +10,9 @@ from moiety.config import load_label_owner_run
 from moiety.crypto.sampling import Randomness
 from moiety.fitting import criterion_of, evaluate, fit
 from moiety.label_owner import open_run
-from moiety.networks import (
-    check_training,
-)
 from moiety.observer import Observer, Silence, Watcher
 from moiety.result import RESULT_FILE, Result, result_of, training_rows
+from moiety.stopping import check_plan, stopping_of
 from moiety.top_model import build_top, inputs_of
 
 __all__ = [
@@ -44,24 +42,24 @@ def train(
     Leaks:
         As `InteractiveLinear`; to the data owner, that the run started and finished.
     """
-    training = load_label_owner_run(Path(path)).train
-    check_training(training, epochs=training.epochs)
+    check_plan(load_label_owner_run(Path(path)))
     with open_run(path, channel=channel, randomness=randomness) as run:
         layer = run.interactive_layer()
         top = build_top(run.settings, outputs=run.target.outputs, own=inputs_of(run.own))
         begin = time.perf_counter()
         watcher = Watcher(observer or Silence(), run)
-        validation = fit(
+        fitted = fit(
             run.batches,
             layer,
             top,
             settings=run.settings,
             criterion=criterion_of(run.settings, run.target, run.encoded[training_rows(run)]),
+            rule=stopping_of(run.settings, run.schedule, steps_per_epoch=run.contract.steps_per_epoch),
             observer=watcher,
         )
         test = evaluate(run.batches, layer, top, split="test", kind=run.settings.task.kind)
         seconds = time.perf_counter() - begin
         folder = run.save(top)
-        result = result_of(run, test=test, validation=validation, seconds=seconds, leakage=watcher.leakage)
+        result = result_of(run, test=test, fitted=fitted, seconds=seconds, leakage=watcher.leakage)
     (folder / RESULT_FILE).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result

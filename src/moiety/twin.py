@@ -69,6 +69,15 @@ class TwinLink:
             self._features.backward(decode_input_gradient(input_NK.view(np.uint64) @ before.T))
         self.updates += 1
 
+    def share(self) -> RingArray:
+        """Return W."""
+        return self.weights
+
+    def go_back(self, epoch: int, share_DK: RingArray) -> None:
+        """Return W, and a bottom model, to the end of an epoch."""
+        self._features.go_back(epoch)
+        self.weights = share_DK
+
     def _words(self, purpose: bytes, like_NK: NDArray[np.float64]) -> NDArray[np.uint64]:
         words = expand_words(self._rounding_seed, purpose, index=self.updates, count=like_NK.size)
         return words.reshape(like_NK.shape)

@@ -247,18 +247,51 @@ class LocalTraining(Section):
     schedule_options: dict[str, Option] = Field(default_factory=dict)
 
 
+class EarlyStopping(Section):
+    """`early_stopping` of `[train]`: stop once the metric has not gained for some epochs.
+
+    Args:
+        patience: epochs in a row without a gain after which the training stops.
+        least_gain: a smaller improvement over the best epoch so far is none.
+    """
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 3
+    least_gain: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Training(LocalTraining):
     """`[train]` of a label owner: proposed to the peer, bounded by its policy.
 
     Args:
-        epochs: passes over the training rows.
+        epochs: passes over the training rows; with a rule to stop earlier, the most there may be.
         batch: rows of one step.
         update: rule of the interactive layer.
+        metric: of the validation rows, by which epochs are compared; the task's first if left out.
+        early_stopping: stop when the metric no longer gains. The data owner then learns when.
+        keep: the epoch whose weights are saved; "best" if left out where early_stopping is there.
+        time_limit: seconds after which no further epoch begins.
+        steps_limit: no epoch begins that would pass it.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     batch: Annotated[int, Field(ge=1, le=2**20)] = 1024
     update: Literal["adaptive", "sgd"] = "adaptive"
+    metric: Annotated[str, Field(min_length=1)] | None = None
+    early_stopping: EarlyStopping | None = None
+    keep: Literal["last", "best"] | None = None
+    time_limit: Annotated[float, Field(gt=0, le=31 * 86_400)] | None = None
+    steps_limit: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best epoch's weights are saved, and not the last one's."""
+        return self.keep == "best" or (self.keep is None and self.early_stopping is not None)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the training may end before the agreed epochs: that has to be in the contract."""
+        limits = (self.early_stopping, self.time_limit, self.steps_limit)
+        return any(limit is not None for limit in limits)
 
 
 class PolicyLimits(Section):
@@ -270,12 +303,14 @@ class PolicyLimits(Section):
         smallest_batch: rows of the smallest training batch.
         wide_layer: allow out_features >= in_features, which lets the label owner solve for the
             features.
+        early_stopping: allow a training to end before the agreed epochs; when it ends depends on labels.
     """
 
     released_z_per_row: Count = 640
     predictions: Count = 100_000
     smallest_batch: Annotated[int, Field(ge=1, le=2**20)] = 256
     wide_layer: bool = False
+    early_stopping: bool = True
 
 
 class Run(Section):

@@ -64,6 +64,9 @@ class BlindDataOwner(DataOwner):
     _weights: list[bytes]
     _weights_are: WeightsKey | None = None
 
+    def _replaced(self) -> None:
+        self._weights_are = None
+
     def _forward_due(self, rows: int) -> list[Collector]:
         key = weights_key(self._contract, rows, updates=self._updates)
         if key == self._weights_are:
@@ -132,6 +135,9 @@ class BlindLabelOwner(LabelOwner):
         ]
 
     _weights_are: WeightsKey | None = None
+
+    def _replaced(self) -> None:
+        self._weights_are = None
 
     def _ask(self, rows: int) -> Iterable[Block]:
         key = weights_key(self._contract, rows, updates=self._updates)

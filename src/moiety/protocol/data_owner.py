@@ -18,7 +18,9 @@ from moiety.crypto.secret import Secret
 from moiety.dither import RowDigests, dither
 from moiety.errors import LocalProtocolError, RemoteProtocolError
 from moiety.messages import Block, Kind, Request, decode_request
-from moiety.protocol.product import Collector, Messages, matrix_blocks
+from moiety.products import Product
+from moiety.protocol.choice import Candidates, choice_due, decode_epoch
+from moiety.protocol.product import Collector, Messages, masked_blocks, matrix_blocks
 from moiety.protocol.state import (
     Activations,
     DataOwnerState,
@@ -71,6 +73,8 @@ class DataOwner(Secret, ABC):
         self._digest_N: RowDigests = np.zeros((0, 0), dtype=np.uint8)
         self._request: Request | None = None
         self._due: list[Collector] = []
+        self._chosen = False
+        self.candidates = Candidates()
 
     def open(self, weight_seed: Seed) -> Iterator[Block]:
         """Draw own part of W_0, and return what the protocol sends of it.
@@ -143,11 +147,17 @@ class DataOwner(Secret, ABC):
         if self._state is State.UPDATE:
             yield from self._update(messages)
             self._updates += 1
+            self._keep_candidate()
+        elif self._state is State.CHOICE:
+            yield from self._choose(messages[0])
         else:
             yield from self._started(messages)
         self._state = State.IDLE
 
     def _accept(self, block: Block) -> Iterator[Block]:
+        if block.kind is Kind.CHOICE:
+            yield from self._accept_choice(block)
+            return
         place = (block.kind, block.step, block.index, block.count)
         if place != (Kind.REQUEST, self._step + 1, 0, 1):
             raise RemoteProtocolError(
@@ -177,6 +187,8 @@ class DataOwner(Secret, ABC):
 
     def _check_training(self, handle: RowHandle) -> None:
         asked = (handle.epoch, handle.batch)
+        if self._chosen:
+            raise RemoteProtocolError("a training batch came after the best epoch was chosen")
         if not self._contract.training or handle.split is not Split.TRAIN or asked != self._next:
             raise RemoteProtocolError(
                 f"training batch {asked} of split {handle.split.name} came where {self._next} was due"
@@ -184,6 +196,62 @@ class DataOwner(Secret, ABC):
         count = len(self._contract.schedule.batches(Split.TRAIN, epoch=handle.epoch))
         last = handle.batch + 1 == count
         self._next = (handle.epoch + 1, 0) if last else (handle.epoch, handle.batch + 1)
+
+    def require_end(self) -> None:
+        """Refuse an end that the contract does not allow: within an epoch, or early and not declared.
+
+        Raises:
+            RemoteProtocolError: the training is not where it may end.
+        """
+        epoch, batch = self._next
+        agreed = self._contract.label_owner
+        if batch or not epoch or (epoch < agreed.epochs and not agreed.may_stop):
+            raise RemoteProtocolError(
+                f"the peer ended the training after epoch {epoch}, batch {batch}, of {agreed.epochs} epochs, "
+                "which the contract does not allow"
+            )
+
+    def _keep_candidate(self) -> None:
+        """Keep the share of W at an epoch's end, whatever the label owner thinks of it."""
+        if self._contract.keeps_best and not self._next[1]:
+            self.candidates.keep(self._share)
+
+    def _accept_choice(self, block: Block) -> Iterator[Block]:
+        if not self._contract.keeps_best or self._chosen or block.step != self._step + 1:
+            raise RemoteProtocolError(f"CHOICE of step {block.step} came where none was due")
+        self.require_end()
+        self._chosen, self._step = True, block.step
+        self._due = [choice_due(self._contract, step=self._step)]
+        self._state = State.CHOICE
+        yield from self._take(block)
+
+    def _choose(self, payloads: list[bytes]) -> Iterator[Block]:
+        """Go back to an epoch's share: blindly, or by its name."""
+        if self._contract.hides_choice:
+            yield from self._choose_blindly(payloads)
+        else:
+            epoch = decode_epoch(payloads[0], ended=len(self.candidates))
+            self._features.go_back(epoch)
+            self._share = self.candidates[epoch]
+        self._replaced()
+        self.candidates = Candidates()
+
+    def _choose_blindly(self, payloads: list[bytes]) -> Iterator[Block]:
+        shares: list[RingArray] = []
+        yield from masked_blocks(
+            Kind.MASKED_CHOICE,
+            self._evaluator,
+            self.candidates.matrix(epochs=self._contract.label_owner.epochs),
+            payloads,
+            plan=self._contract.plan(Product.CHOICE, 0),
+            step=self._step,
+            randomness=self._randomness,
+            shares=shares,
+        )
+        self._share = np.concatenate(shares).reshape(self._share.shape)
+
+    def _replaced(self) -> None:
+        """Forget what depends on W: it is that of another epoch now."""
 
     def _after_forward(self) -> None:
         assert self._request is not None

@@ -18,7 +18,9 @@ from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
 from moiety.errors import LocalProtocolError, RemoteProtocolError
 from moiety.messages import Block, Kind, Request, encode_request
-from moiety.protocol.product import Collector, Messages, matrix_sizes
+from moiety.products import Product
+from moiety.protocol.choice import encode_epoch, selector
+from moiety.protocol.product import Collector, Messages, blocks_of, matrix_sizes
 from moiety.protocol.state import State, require_usable
 from moiety.ring import RingArray, check_z
 from moiety.schedule import RowHandle
@@ -63,6 +65,7 @@ class LabelOwner(Secret, ABC):
         self._request: Request | None = None
         self._z: RingArray | None = None
         self._due: list[Collector] = []
+        self._chosen = False
         self._state = State.IDLE
         if share_DK is None:
             self._state = State.INITIAL
@@ -116,6 +119,10 @@ class LabelOwner(Secret, ABC):
                 "the handle names no batch of this run's schedule",
                 hint="pass batch.rows as run.batches gives it",
             )
+        if training and self._chosen:
+            raise LocalProtocolError(
+                "the training went back to its best epoch and is over", hint="evaluate, then save"
+            )
         self._step += 1
         self._request = Request(handle=handle, training=training, updates=self._updates)
         self._due = self._forward_due(handle.rows)
@@ -147,6 +154,32 @@ class LabelOwner(Secret, ABC):
         yield from self._guarded(self._send_update(scaled_NK, input_NK))
         if self._state is State.UPDATE and not self._due:  # nothing answers it, or the answer came already
             self._end_step()
+
+    def choose(self, epoch: int, share_DK: RingArray) -> Iterator[Block]:
+        """Go back to the end of an epoch: once, after the last training step.
+
+        Args:
+            epoch: which one.
+            share_DK: W_label as it was then.
+
+        Raises:
+            LocalProtocolError: an exchange is under way, it was done already, or was not agreed on.
+
+        Leaks:
+            In `blind` nothing but that the training is over. In `joint` and `acml` the epoch, which depends
+            on labels.
+        """
+        self._require(State.IDLE)
+        if not self._contract.keeps_best or self._chosen:
+            raise LocalProtocolError(
+                "the contract has no best epoch to go back to, or it was gone back to already",
+                hint='write keep = "best" under [train]',
+            )
+        self._chosen = True
+        self._step += 1
+        self._share = share_DK
+        self._replaced()
+        yield from self._guarded(self._choosing(epoch))
 
     def receive(self, block: Block) -> Iterable[Block]:
         """Take a block of the data owner's; return what answers it. Any error closes the machine for good.
@@ -182,6 +215,17 @@ class LabelOwner(Secret, ABC):
         yield Block(kind=Kind.REQUEST, step=self._step, payload=encode_request(request))
         yield from asked
 
+    def _choosing(self, epoch: int) -> Iterator[Block]:
+        if not self._contract.hides_choice:
+            yield from blocks_of(Kind.CHOICE, [encode_epoch(epoch)], step=self._step, count=1)
+            return
+        plan = self._contract.plan(Product.CHOICE, 0)
+        self._state = State.CHOICE
+        self._due = [Collector(Kind.MASKED_CHOICE, step=self._step, sizes=plan.response_sizes)]
+        chosen = selector(epoch, epochs=self._contract.label_owner.epochs)
+        payloads = self._keys.encrypt(chosen, plan=plan, randomness=self._randomness)
+        yield from blocks_of(Kind.CHOICE, payloads, step=self._step, count=len(plan.request_sizes))
+
     def _guarded(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Close the machine where what it sends fails or is not taken to its end."""
         try:
@@ -204,6 +248,12 @@ class LabelOwner(Secret, ABC):
         if self._state is State.INITIAL:
             self._state = State.IDLE
             return self._started(messages)
+        if self._state is State.CHOICE:
+            plan = self._contract.plan(Product.CHOICE, 0)
+            came = self._keys.decrypt(messages[0], plan=plan)
+            self._share = self._share + came.reshape(self._share.shape)
+            self._state = State.IDLE
+            return ()
         assert self._request is not None
         rows = self._request.handle.rows
         if self._state is State.FORWARD:
@@ -211,6 +261,9 @@ class LabelOwner(Secret, ABC):
         self._update(messages, rows)
         self._end_step()
         return ()
+
+    def _replaced(self) -> None:
+        """Forget what depends on W: it is that of another epoch now."""
 
     def _release(self, z_NK: RingArray) -> None:
         """Keep z for the layer; the forward half is over."""

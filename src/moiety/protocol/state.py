@@ -24,6 +24,7 @@ class State(Enum):
     FORWARD = auto()
     OPEN = auto()
     UPDATE = auto()
+    CHOICE = auto()
     CLOSED = auto()
 
 
@@ -36,6 +37,10 @@ class Activations(Protocol):
 
     def backward(self, gradient_ND: NDArray[np.float64]) -> None:
         """Take da of the last training batch, and train by it."""
+        ...
+
+    def go_back(self, epoch: int) -> None:
+        """Return to what they were at the end of an epoch, where they change at all."""
         ...
 
 
@@ -59,6 +64,9 @@ class Features:
         """Refuse: no contract asks for it."""
         del gradient_ND
         raise LocalProtocolError("a table cannot be trained")
+
+    def go_back(self, epoch: int) -> None:
+        """Do nothing: the activations never change."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
