@@ -10,6 +10,7 @@ from moiety.config import (
     load_label_owner_run,
     load_run,
 )
+from moiety.config.source import Query
 from moiety.errors import ConfigError
 
 LABEL_OWNER = """\
@@ -102,6 +103,46 @@ def test_paths_count_from_the_folder_of_the_run_file(tmp_path: Path, monkeypatch
     assert run.table.source == tmp_path / "features.csv"
     assert run.peer[0].certificate == Path("/keys/bank.crt")
     assert run.folder == tmp_path / "credit-2026"
+
+
+def test_source_can_be_a_query(tmp_path: Path) -> None:
+    query = "source = { postgresql = \"select * from t where city = 'Oslo'\" }\n"
+    run = load_run(write(tmp_path, edited(LABEL_OWNER, 'source = "labels.parquet"\n', query)))
+    assert run.table.source == Query(postgresql="select * from t where city = 'Oslo'")
+    assert "Oslo" not in repr(run)
+
+
+@pytest.mark.parametrize("name", ["labels", "labels.2024", "labels.parquet"])
+def test_source_can_be_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    run = load_run(write(tmp_path, edited(LABEL_OWNER, "labels.parquet", name)))
+    assert run.table.source == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{}",
+        "{ postgres = 'select 1' }",
+        "{ postgresql = 'select 1', uri = 'postgresql://me:lynx-4711@db' }",
+        "{ postgresql = 5 }",
+        "{ postgresql = ' ; ' }",
+        "{ postgresql = \"select 'a\\u0000b'\" }",
+    ],
+)
+def test_source_that_is_no_query_is_refused(tmp_path: Path, source: str) -> None:
+    error = refused(tmp_path, edited(LABEL_OWNER, '"labels.parquet"', source))
+    assert "run.toml: table.source has no query" in error.message or "names no query" in error.message
+    assert error.hint == 'write source = { postgresql = "select ..." }'
+    assert "4711" not in error.message
+
+
+def test_query_without_ids_is_refused(tmp_path: Path) -> None:
+    """Nobody could tell whether its rows come in the same order again."""
+    text = edited(LABEL_OWNER, '"labels.parquet"', "{ postgresql = 'select * from t' }")
+    error = refused(tmp_path, edited(text, 'id = ["customer_id"]\n', ""))
+    assert "table has a query as its source and no id" in error.message
+    assert "id = [" in error.hint
 
 
 def test_run_cannot_be_changed_after_loading(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_read_other_separator_is_refused(tmp_path: Path, separator: str) -> None
 
 
 @pytest.mark.parametrize(
-    "values", [pa.array([[1]]), pa.array([{"x": 1}]), pa.array([b"x"]), pa.array([0], pa.date32())]
+    "values", [pa.array([[1]]), pa.array([{"x": 1}]), pa.array([b"x"]), pa.array([0], pa.duration("s"))]
 )
 def test_read_unsupported_type_is_refused_only_if_wanted(tmp_path: Path, values: Any) -> None:
     path = write_parquet(tmp_path, good=[1], bad=values)
@@ -262,11 +262,19 @@ def test_read_csv_gives_types_that_all_values_have_in_common(
     assert table.read("n").to_pylist() == list(range(len(lines)))
 
 
-def test_read_csv_refuses_an_unsupported_type_only_if_wanted(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, "day,a\n2024-01-01,1\n2024-01-02,2\n")
-    assert read_table(path, columns=["a"]).names == ("a",)
-    with pytest.raises(DataError, match=r"column 'day' of t\.csv has the type date32"):
-        read_table(path, columns=None)
+def test_dates_and_times_are_numbers(tmp_path: Path) -> None:
+    table = csv_table(tmp_path, "day,at\n1970-01-03,1970-01-01 00:01:00\n,\n")
+    np.testing.assert_array_equal(table.column("day"), [2, np.nan])
+    np.testing.assert_array_equal(table.column("at"), [60, np.nan])
+    values: dict[str, Any] = {
+        "a": pa.array([86_400_000], pa.date64()),
+        "b": pa.array([1500], pa.timestamp("ms", tz="Europe/Berlin")),
+        "c": pa.array([1500], pa.time32("ms")),
+        "d": pa.array([1500], pa.time64("us")),
+        "e": pa.array([-(2**62)], pa.timestamp("ns")),
+    }
+    table = read_table(write_parquet(tmp_path, **values), columns=None)
+    assert [table.column(name)[0] for name in values] == [1, 1.5, 1.5, 0.0015, -(2**62) / 1e9]
 
 
 def test_read_csv_copies_into_an_unnamed_file_for_as_long_as_the_table_lives(
@@ -278,7 +286,7 @@ def test_read_csv_copies_into_an_unnamed_file_for_as_long_as_the_table_lives(
         opened.append(open_unnamed(folder))
         return opened[-1]
 
-    monkeypatch.setattr("moiety.data.table.open_unnamed", opening)
+    monkeypatch.setattr("moiety.data.sources.open_unnamed", opening)
     table: Table | None = read_table(write_csv(tmp_path, "a\n1\n2\n"), columns=None, scratch=tmp_path / "run")
     assert table is not None
     np.testing.assert_array_equal(table.column("a"), [1, 2])
@@ -330,13 +338,61 @@ def test_read_folder_takes_its_parquet_files_in_the_order_of_their_names(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "other", [pa.table({"a": [1.5]}), pa.table({"b": [1]}), pa.table({"a": [1], "b": [1]})]
+    ("other", "says"),
+    [
+        (pa.table({"a": [1.5]}), "has 'a' as double, and p1.parquet has it as int64"),
+        (pa.table({"b": [1]}), "lacks the column 'a', which p1.parquet has"),
+        (pa.table({"a": [1], "b": [1]}), "has a column 'b', which p1.parquet lacks"),
+        (pa.Table.from_arrays([pa.array([1])] * 2, names=["a", "a"]), "more or fewer times than p1.parquet"),
+    ],
 )
-def test_read_folder_of_different_files_names_the_one_that_differs(tmp_path: Path, other: pa.Table) -> None:
+def test_read_folder_of_different_files_says_how_they_differ(
+    tmp_path: Path, other: pa.Table, says: str
+) -> None:
     folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}), p2=pa.table({"a": [2]}), p3=other)
-    with pytest.raises(DataError, match=r"p3\.parquet has other columns or types than p1\.parquet") as caught:
+    with pytest.raises(DataError, match=r"p3\.parquet ") as caught:
         read_table(folder, columns=None)
+    assert says in caught.value.message
     assert "same columns" in caught.value.hint
+
+
+def test_read_folder_takes_files_whose_columns_are_in_another_order(tmp_path: Path) -> None:
+    folder = write_folder(
+        tmp_path / "t", p1=pa.table({"a": [1], "b": [2]}), p2=pa.table({"b": [4], "a": [3]})
+    )
+    table = read_table(folder, columns=None)
+    assert table.names == ("a", "b")
+    np.testing.assert_array_equal(table.column("b"), [2, 4])
+
+
+def test_read_folder_with_parquet_files_below_it_only_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    write_folder(tmp_path / "t" / "year=2024", p1=pa.table({"a": [1]}))
+    with pytest.raises(DataError, match="folder without Parquet files") as caught:
+        read_table(tmp_path / "t", columns=None)
+    assert "subfolders" in caught.value.hint
+
+
+def test_read_folder_with_a_file_that_may_not_be_read_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}))
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)  # root may read every file
+    with pytest.raises(ConfigError, match=r"p1\.parquet in t may not be read"):
+        read_table(folder, columns=None)
+
+
+def test_read_folder_with_a_file_cut_short_behind_its_start_names_it(tmp_path: Path) -> None:
+    """What a copy that was interrupted leaves behind."""
+    folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}), p2=pa.table({"a": [4711]}))
+    content = (folder / "p2.parquet").read_bytes()
+    (folder / "p2.parquet").write_bytes(content[:-20])
+    with pytest.raises(DataError, match=r"p2\.parquet in t cannot be read as parquet") as caught:
+        read_table(folder, columns=None)
+    assert "partly written" in caught.value.hint
 
 
 def test_read_folder_without_parquet_files_is_refused(tmp_path: Path) -> None:
@@ -348,7 +404,7 @@ def test_read_folder_without_parquet_files_is_refused(tmp_path: Path) -> None:
 def test_read_folder_with_a_damaged_file_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "t", p1=pa.table({"a": [1]}))
     (folder / "p2.parquet").write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(DataError, match="t cannot be read as parquet"):
+    with pytest.raises(DataError, match=r"p2\.parquet in t cannot be read as parquet"):
         read_table(folder, columns=None)
 
 

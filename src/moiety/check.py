@@ -7,12 +7,11 @@ import numpy as np
 
 from moiety.config import DataOwnerRun, LabelOwnerRun, load_run
 from moiety.crypto.sampling import SystemRandomness
-from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.data_owner import fit_preparation, read_features
 from moiety.identity import load_identity, load_pinned
 from moiety.label_owner import agree, finish, propose
-from moiety.own_features import columns_to_read, fit_own
+from moiety.own_features import fit_own, read_labels
 from moiety.peer import connect
 from moiety.stopping import check_plan
 from moiety.top_model import build_top
@@ -58,7 +57,7 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[str]:
 
 
 def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
-    table = read_table(settings.table.source, columns=columns_to_read(settings))
+    table = read_labels(settings)
     values = table.column(settings.table.target)
     target = Target.fit(
         values, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)

@@ -27,7 +27,7 @@ _LABEL_OWNER: Final = (
     _COMMON
     + """\
 [table]
-source = "labels.parquet"            # or .csv; the rows in the peer's order
+source = "labels.parquet"            # or .csv, a Parquet folder, {{ postgresql = "select ..." }}
 target = "target"
 # id = ["customer_id"]               # compared with the peer's, in order
 
@@ -53,7 +53,7 @@ _DATA_OWNER: Final = (
     _COMMON
     + """\
 [table]
-source = "features.parquet"          # or .csv
+source = "features.parquet"          # or .csv, a Parquet folder, {{ postgresql = "select ..." }}
 features = "all"                     # or a list of columns
 # id = ["customer_id"]               # compared with the peer's, in order
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from moiety.bottom import check_bottom
 from moiety.config import DataOwnerRun as Settings
+from moiety.config.source import ledger_name
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
@@ -53,5 +54,5 @@ def open_ledger(settings: Settings) -> Ledger:
     """Return the ledger of this peer on this table: the same for every run beside this run file."""
     certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
     peer = certificate.fingerprint(SHA256()).hex()[:16]
-    table = sha256(str(settings.table.source.resolve()).encode()).hexdigest()[:16]
+    table = sha256(ledger_name(settings.table.source).encode()).hexdigest()[:16]
     return Ledger(settings.folder.parent / "ledger" / f"{peer}-{table}.jsonl")

@@ -20,7 +20,6 @@ from moiety.config import load_label_owner_run
 from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
-from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.errors import (
     ConfigError,
@@ -29,7 +28,7 @@ from moiety.errors import (
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
 from moiety.opening import agree, finish, open_machine, propose, require_end
-from moiety.own_features import OwnFeatures, columns_to_read, fit_own, own_features
+from moiety.own_features import OwnFeatures, fit_own, own_features, read_labels
 from moiety.protocol.label_owner import LabelOwner
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
@@ -238,7 +237,7 @@ def open_run(
     """
     settings = load_label_owner_run(Path(path))
     source = randomness or SystemRandomness()
-    table = read_table(settings.table.source, columns=columns_to_read(settings))
+    table = read_labels(settings)
     target = table.column(settings.table.target)
     every_row = np.arange(table.rows)
     Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=every_row)

@@ -16,7 +16,7 @@ from torch import Tensor
 from moiety.config import LabelOwnerRun as Settings
 from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation, chosen_features
-from moiety.data.table import Table
+from moiety.data.table import Table, read_table
 from moiety.schedule import RowIndices
 
 
@@ -65,6 +65,16 @@ def columns_to_read(settings: Settings, *, saved: Preparation | None = None) -> 
     if settings.table.features == "all":
         return None
     return [*settings.table.id, settings.table.target, *settings.table.features]
+
+
+def read_labels(settings: Settings) -> Table:
+    """Read a label owner's table: ids, target and own columns.
+
+    Raises:
+        ConfigError, DataError: it cannot be used.
+        CheckpointError: a copy cannot be written beside the run's folder.
+    """
+    return read_table(settings.table.source, columns=columns_to_read(settings), scratch=settings.folder)
 
 
 def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Preparation | None:

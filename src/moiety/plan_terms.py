@@ -117,9 +117,9 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
 
 
 def _of_label_owner(settings: LabelOwnerRun, options: Options) -> Training:
-    columns = [*settings.table.id, settings.table.target]
+    source, columns = settings.table.source, [*settings.table.id, settings.table.target]
     return Training(
-        rows=_given(options.rows, lambda: read_table(settings.table.source, columns=columns).rows),
+        rows=_given(options.rows, lambda: read_table(source, columns=columns, scratch=settings.folder).rows),
         in_features=_needed(options.in_features, "in-features", "the number of its prepared columns"),
         units=_given(options.units, lambda: settings.model.units),
         batch=_given(options.batch, lambda: settings.train.batch),

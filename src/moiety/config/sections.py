@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from moiety.config.problems import refusal
+from moiety.config.source import TableSource, require_ids
 from moiety.config.values import (
     Address,
     AllOrAny,
@@ -33,7 +34,6 @@ from moiety.config.values import (
     Option,
     PrepareRule,
     Seconds,
-    TableFile,
     Widths,
 )
 
@@ -120,19 +120,32 @@ class ProtocolChoice(Section):
         return self
 
 
-class LabelTable(Section):
+class TableSection(Section):
+    """`[table]`: what both roles say of their table.
+
+    Args:
+        source: Parquet or CSV file, folder of Parquet files, or { postgresql = "select ..." }.
+        id: columns that name a row; empty: both tables are in the same order.
+    """
+
+    source: TableSource
+    id: Columns = ()
+
+    @model_validator(mode="after")
+    def _order_can_be_told(self) -> Self:
+        require_ids(self.source, self.id)
+        return self
+
+
+class LabelTable(TableSection):
     """`[table]` of a label owner.
 
     Args:
-        source: Parquet or CSV file.
-        id: columns that name a row; empty: both tables are in the same order.
         target: the column to predict.
         features: own columns, which stay here and enter the top model beside z; "all" is every column but
             `id` and `target`.
     """
 
-    source: TableFile
-    id: Columns = ()
     target: Column
     features: AllOrAny = ()
 
@@ -147,11 +160,9 @@ class LabelTable(Section):
         return self
 
 
-class FeatureTable(Section):
+class FeatureTable(TableSection):
     """`[table]` of a data owner; `features` is "all" columns but those of `id`, or a list."""
 
-    source: TableFile
-    id: Columns = ()
     features: AllOrSome = "all"
 
 

@@ -19,7 +19,6 @@ from moiety.config.problems import refusal
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LARGEST_PORT: Final = 65535
-_READABLE_FORMATS: Final = (".parquet", ".csv")
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -27,19 +26,15 @@ def _folder(info: ValidationInfo) -> Path:
     return context["folder"]
 
 
-def _resolved(value: Any, info: ValidationInfo) -> Path:
+def resolved(value: Any, info: ValidationInfo) -> Path:
+    """Take a path; a relative one counts from the run file's folder.
+
+    Raises:
+        PydanticCustomError: it is none.
+    """
     if not isinstance(value, str) or not value or "\0" in value:
         raise refusal("is not a path", hint="write the path of a file in quotes")
     return Path(_folder(info), value)
-
-
-def _readable_format(path: Path) -> Path:
-    if path.suffix.lower() not in _READABLE_FORMATS:
-        raise refusal(
-            f"has the suffix {path.suffix!r}, which no reader is known for",
-            hint=f"name a file that ends in one of {', '.join(_READABLE_FORMATS)}",
-        )
-    return path
 
 
 def _address(value: str) -> str:
@@ -75,8 +70,7 @@ PrepareRule = Literal["standard", "log", "quantile", "one-hot", "none"]
 """How a column becomes inputs of the interactive layer."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z")]
-File = Annotated[Path, PlainValidator(_resolved)]
-TableFile = Annotated[File, AfterValidator(_readable_format)]
+File = Annotated[Path, PlainValidator(resolved)]
 Address = Annotated[str, AfterValidator(_address)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Column = Annotated[str, Field(min_length=1)]

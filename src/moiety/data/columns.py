@@ -5,17 +5,21 @@ Imported by the readers of CSV and Parquet files and by table.
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types
 
+from moiety.config.source import Query, Source
 from moiety.errors import DataError
 
 NAMES_SHOWN = 20  # columns listed in a hint
+_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_PER_DAY: Final = 86_400_000  # date64 counts milliseconds
 
 
-def missing_column(name: str, source: Path, names: Sequence[str]) -> DataError:
+def missing_column(name: str, source: Source, names: Sequence[str]) -> DataError:
     """Make the error for a column that is not there, with the name that was probably meant."""
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
@@ -25,7 +29,7 @@ def missing_column(name: str, source: Path, names: Sequence[str]) -> DataError:
     )
 
 
-def choose_columns(names: Sequence[str], wanted: Sequence[str] | None, source: Path) -> tuple[str, ...]:
+def choose_columns(names: Sequence[str], wanted: Sequence[str] | None, source: Source) -> tuple[str, ...]:
     """Return the columns wanted, each once; None means all.
 
     Raises:
@@ -52,20 +56,49 @@ def decoded_type(kind: Any) -> Any:
     return kind.value_type if types.is_dictionary(kind) else kind
 
 
-def require_supported(name: str, kind: Any, source: Path) -> None:
-    """Refuse dates, bytes, lists and whatever else is neither a number nor text.
+def require_supported(name: str, kind: Any, source: Source) -> None:
+    """Refuse bytes, lists and whatever else is neither a number, a date, a time nor text.
 
     Raises:
         DataError: the column has such a type.
     """
+    if not is_supported(kind):
+        raise unsupported(name, str(kind), source)
+
+
+def is_supported(kind: Any) -> bool:
+    """Tell numbers, dates, times and text from everything else."""
     numeric = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
     # A CSV column without any value has the type null: a number that is missing everywhere.
-    if is_text_type(kind) or types.is_null(kind) or any(check(kind) for check in numeric):
-        return
-    raise DataError(
-        f"column {name!r} of {source.name} has the type {kind}, which is neither a number nor text",
-        hint="convert the column to a number or to text (UTF-8), or leave it out",
+    known = (is_text_type, types.is_null, types.is_date, types.is_timestamp, types.is_time, *numeric)
+    return any(check(kind) for check in known)
+
+
+def unsupported(name: str, kind: str, source: Source) -> DataError:
+    """Make the error for a column of a type that is not read, by the name of the type."""
+    in_sql = f'write "{name}"::text or "{name}"::float8 in the query, or leave the column out'
+    return DataError(
+        f"column {name!r} of {source.name} has the type {kind}, which is neither a number, a date nor text",
+        hint=in_sql
+        if isinstance(source, Query)
+        else "convert the column to a number or to text (UTF-8), or leave it out",
     )
+
+
+def numbers_of(column: Any) -> Any:
+    """Convert an Arrow column without text to float64, each number to the nearest one.
+
+    Dates become days since 1970-01-01, times seconds since 1970-01-01T00:00 or since midnight.
+    """
+    kind = column.type
+    if types.is_date32(kind):
+        column = pc.cast(column, pa.int32())
+    elif types.is_date64(kind) or types.is_timestamp(kind) or types.is_time(kind):
+        bits = pa.int32() if types.is_time32(kind) else pa.int64()
+        per_unit = _PER_DAY if types.is_date64(kind) else _PER_SECOND[kind.unit]
+        return pc.divide(pc.cast(pc.cast(column, bits), pa.float64(), safe=False), float(per_unit))
+    # Not "safe", which would refuse integers above 2^53 instead of rounding them.
+    return pc.cast(column, pa.float64(), safe=False)
 
 
 def is_text_type(kind: Any) -> bool:

@@ -5,7 +5,8 @@ columns, three where the file is one row group. A column at a time needs a few t
 by table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,8 +14,9 @@ from typing import Any, Final, Self
 import pyarrow as pa
 from pyarrow import parquet
 
+from moiety.config.source import Source
 from moiety.data.columns import choose_columns, decoded_type, require_supported
-from moiety.errors import DataError
+from moiety.errors import ConfigError, DataError
 
 _BUFFER_BYTES: Final = 2**16  # read ahead within a column; without it all of a column's pages are loaded
 
@@ -38,7 +40,7 @@ class ParquetColumns:
     """The columns wanted of some Parquet files, one below the other.
 
     Args:
-        source: the file or folder, for messages.
+        source: the file, folder or query, for messages.
         parts: the files, in the order of their rows.
         wanted: the columns; None means all.
 
@@ -47,10 +49,10 @@ class ParquetColumns:
             differ in their columns.
     """
 
-    def __init__(self, source: Path, parts: Sequence[Any], *, wanted: Sequence[str] | None) -> None:
+    def __init__(self, source: Source, parts: Sequence[Any], *, wanted: Sequence[str] | None) -> None:
         self._source = source
         self._parts: list[_Part] = []
-        self._schema: list[tuple[str, Any]] = []
+        self._schema: list[tuple[str, Any]] = []  # of the first file
         for file in parts:
             self._add(file)
         self.names = choose_columns([name for name, _ in self._schema], wanted, source)
@@ -69,9 +71,12 @@ class ParquetColumns:
         # Names like _metadata and .part.crc are what other systems write beside their files.
         paths = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._")
         if not paths:
+            deeper = next(folder.glob("*/**/*.parquet"), None) is not None
             raise DataError(
                 f"{folder.name} is a folder without Parquet files",
-                hint="name a file, or a folder of files that end in .parquet",
+                hint="name one of its subfolders: files in them are not read"
+                if deeper
+                else "name a file, or a folder of files that end in .parquet",
             )
         return cls(folder, paths, wanted=wanted)
 
@@ -86,16 +91,15 @@ class ParquetColumns:
         return pa.chunked_array([chunk for column in columns for chunk in column.chunks], type=kind)
 
     def _add(self, file: Any) -> None:
-        stamp = _stamp(file)
-        with parquet.ParquetFile(file) as opened:
-            found = [(field.name, decoded_type(field.type)) for field in opened.schema_arrow]
-            metadata = opened.metadata
-        if self._parts and found != self._schema:
-            raise DataError(
-                f"{_name(file)} has other columns or types than {_name(self._parts[0].file)}",
-                hint="give all files of the folder the same columns in the same order, of the same types",
-            )
-        self._schema = found
+        with self._reading(file):
+            stamp = _stamp(file)
+            with parquet.ParquetFile(file) as opened:
+                found = [(field.name, decoded_type(field.type)) for field in opened.schema_arrow]
+                metadata = opened.metadata
+        if not self._parts:
+            self._schema = found
+        elif sorted(found, key=str) != sorted(self._schema, key=str):
+            raise self._other_columns(file, dict(found))
         self._parts.append(_Part(file=file, metadata=metadata, stamp=stamp))
 
     def _read_part(self, part: _Part, name: str) -> Any:
@@ -104,8 +108,37 @@ class ParquetColumns:
                 f"{_name(part.file)} has changed since it was opened",
                 hint="start again: the table has to stay as it is while it is in use",
             )
-        with parquet.ParquetFile(part.file, metadata=part.metadata, buffer_size=_BUFFER_BYTES) as opened:
+        with (
+            self._reading(part.file),
+            parquet.ParquetFile(part.file, metadata=part.metadata, buffer_size=_BUFFER_BYTES) as opened,
+        ):
             return opened.read(columns=[name]).column(name)
+
+    @contextmanager
+    def _reading(self, file: Any) -> Iterator[None]:
+        """Name the file of a folder that cannot be read; the only file of a table is named by the caller."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if not isinstance(file, Path) or file == self._source:
+                raise
+            if isinstance(error, PermissionError):
+                raise ConfigError(
+                    f"{file.name} in {self._source.name} may not be read",
+                    hint="give this user the right to read all files of the folder",
+                ) from error
+            # Without its cause: pyarrow's messages quote values of the table.
+            raise DataError(
+                f"{file.name} in {self._source.name} cannot be read as parquet",
+                hint="it is damaged or only partly written: write it again, or take it out of the folder",
+            ) from None
+
+    def _other_columns(self, file: Any, found: dict[str, Any]) -> DataError:
+        """Say how a file differs from the first."""
+        how = next(_differences(found, dict(self._schema), first=_name(self._parts[0].file)))
+        return DataError(
+            f"{_name(file)} {how}", hint="give all files of the folder the same columns, of the same types"
+        )
 
 
 def _stamp(file: Any) -> tuple[int, ...]:
@@ -117,3 +150,14 @@ def _stamp(file: Any) -> tuple[int, ...]:
 
 def _name(file: Any) -> str:
     return file.name if isinstance(file, Path) else "the table"
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any], *, first: str) -> Iterator[str]:
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            yield f"lacks the column {name!r}, which {first} has"
+        elif name not in expected:
+            yield f"has a column {name!r}, which {first} lacks"
+        elif found[name] != expected[name]:
+            yield f"has {name!r} as {found[name]}, and {first} has it as {expected[name]}"
+    yield f"names a column more or fewer times than {first}"

@@ -1,14 +1,11 @@
-"""Tables: CSV and Parquet files as named columns, read one column at a time.
+"""Tables: files, folders and queries as named columns, read one column at a time.
 
 Reads columns and digests ids; prepares nothing. A table may be larger than memory, a column may not.
 Values never appear in its messages. Imported by preparation, target and the loops of the parties.
 """
 
 import hashlib
-import io
-import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +16,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
-from moiety.data.columns import is_text_type, missing_column
-from moiety.data.csv_file import copy_csv
-from moiety.data.parquet_file import ParquetColumns
-from moiety.data.unnamed_file import is_about_room, open_unnamed, unwritable
-from moiety.errors import ConfigError, DataError
+from moiety.config.source import Query, Source
+from moiety.data.columns import is_text_type, missing_column, numbers_of
+from moiety.data.sources import open_source, readable
+from moiety.errors import DataError
 
 Column = NDArray[np.float64] | NDArray[np.object_]
 
 _IDS_AT_ONCE: Final = 2**16  # ids as Python objects
+_NO_ROWS: Final = {
+    True: "relax the query's conditions, or ask the database that has the rows",
+    False: "name a table with at least one row",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,13 +35,13 @@ class Table:
     """Named columns of equal length.
 
     Args:
-        source: the file or folder they are read from.
+        source: the file or folder they are read from, or the query.
         rows: how many rows it has, at least one.
         names: its columns, in the order asked for or in the file's.
         read: gives one of them as a chunked Arrow array, read anew at each call.
     """
 
-    source: Path
+    source: Source
     rows: int
     names: tuple[str, ...]
     read: Callable[[str], Any] = field(repr=False)
@@ -53,8 +53,9 @@ class Table:
             name: one of `names`.
 
         Returns:
-            Shape (rows,): float64 for numbers and booleans, with NaN where a value is missing;
-            object (str) for text, with None where a value is missing.
+            Shape (rows,): float64 for numbers, booleans, dates (days since 1970-01-01) and times (seconds
+            since 1970-01-01T00:00 in UTC, or since midnight), with NaN where a value is missing; object
+            (str) for text, with None where a value is missing.
 
         Raises:
             DataError: there is no such column, or the file is damaged or another one by now.
@@ -62,9 +63,7 @@ class Table:
         column = self._arrow(name)
         if is_text_type(column.type):
             return np.array(column.to_pylist(), dtype=np.object_)
-        # Not "safe", which would refuse integers above 2^53 instead of rounding them.
-        numbers = pc.cast(column, pa.float64(), safe=False)
-        return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+        return np.array(numbers_of(column).to_numpy(zero_copy_only=False), dtype=np.float64)
 
     def first(self, rows: int) -> "Table":
         """Return a table of the first rows."""
@@ -102,11 +101,13 @@ class Table:
 
         Raises:
             DataError: a column is not there, has missing values, or holds neither text nor whole
-                numbers.
+                numbers; or the table is a query's and ids repeat.
 
         Leaks:
             Whoever gets the digest can test a guess of the whole list of ids.
         """
+        if isinstance(self.source, Query):
+            self._require_distinct(columns)
         digest = hashlib.sha256(b"moiety ids 1")
         digest.update(np.array([len(columns), self.rows], dtype="<u8").tobytes())
         for name in columns:
@@ -116,6 +117,16 @@ class Table:
             for ids in _encoded(column):
                 digest.update(b"".join(ids))
         return digest.digest()
+
+    def _require_distinct(self, columns: Sequence[str]) -> None:
+        """Refuse ids that repeat: a query may give their rows in any order, and nobody would notice."""
+        ids = pa.table({str(number): self._ids(name) for number, name in enumerate(columns)})
+        distinct = ids.group_by(ids.column_names).aggregate([]).num_rows if columns else self.rows
+        if distinct < self.rows:
+            raise DataError(
+                f"the ids of {self.source.name} repeat in {self.rows - distinct} of its {self.rows} rows",
+                hint="a query gives such rows in any order: name more id columns, or select each id once",
+            )
 
     def _ids(self, name: str) -> Any:
         """Give an id column as an Arrow array of integers or strings."""
@@ -138,95 +149,41 @@ class Table:
         return self.read(name)
 
 
-def read_table(source: Path, *, columns: Sequence[str] | None, scratch: Path | None = None) -> Table:
-    """Open a table: a CSV or Parquet file, told apart by the suffix, or a folder of Parquet files.
+def read_table(source: Source, *, columns: Sequence[str] | None, scratch: Path | None = None) -> Table:
+    """Open a table: a CSV or Parquet file, told apart by the suffix, a folder of Parquet files, or a query.
 
     A CSV file is comma-separated UTF-8 with a header line; the type of a column is what all its
     values have in common (whole numbers, numbers, text). It is copied once, as Parquet. Parquet
     columns keep their types, and are read when they are asked for; the files of a folder are taken
-    in the order of their names, and have the same columns.
+    in the order of their names, and have the same columns. A query is asked once, and what it gives is
+    copied like a CSV file: the table stays what it was then, until it is opened again.
 
     Args:
-        source: the file or folder.
+        source: the file or folder, or the query.
         columns: the columns wanted; a name given twice counts once. None means all.
-        scratch: the folder for the copy of a CSV file, which has no name there and goes with the
+        scratch: the folder for the copy of a CSV file or a query, which has no name there and goes with the
             table; None keeps it in memory.
 
     Returns:
         The table, with the columns in the order wanted.
 
     Raises:
-        ConfigError: there is no such file, it cannot be opened, or its suffix is another one.
-        DataError: the file is damaged or empty, two columns have the same name, a wanted column is
-            not there, or a wanted column holds neither numbers nor text.
-        CheckpointError: the copy of a CSV file cannot be written.
+        ConfigError: there is no such file, it cannot be opened, or its suffix is another one; the query is
+            wrong, or the database refuses it.
+        DataError: the table is damaged or empty, two columns have the same name, a wanted column is
+            not there, or holds neither numbers, dates nor text; the database does not answer.
+        CheckpointError: the copy cannot be written.
     """
-    opener = _opener(source)
-    if not source.exists():
-        raise ConfigError(
-            f"there is no file {source}",
-            hint="correct source under [table]; a relative path counts from the run file's folder",
-        )
-    with _readable(source):
-        found = opener(source, columns, scratch)
+    with readable(source):
+        found = open_source(source, columns=columns, scratch=scratch)
     if found.rows == 0:
-        raise DataError(f"{source.name} has no rows", hint="name a table with at least one row")
+        raise DataError(f"{source.name} has no rows", hint=_NO_ROWS[isinstance(source, Query)])
 
     def read(name: str) -> Any:
-        with _readable(source):
+        with readable(source):
             return found.read(name)
 
     return Table(source=source, rows=found.rows, names=found.names, read=read)
-
-
-def _opener(source: Path) -> Callable[[Path, Sequence[str] | None, Path | None], ParquetColumns]:
-    """Choose how to open it by the suffix."""
-    if source.is_dir():
-        return lambda folder, columns, _: ParquetColumns.of_folder(folder, wanted=columns)
-    openers = {
-        ".csv": _open_csv,
-        ".parquet": lambda file, columns, _: ParquetColumns(file, [file], wanted=columns),
-    }
-    suffix = source.suffix.lower()
-    if suffix not in openers:
-        raise ConfigError(
-            f"{source.name} is neither a .csv nor a .parquet file",
-            hint="save the table as CSV or Parquet, with that suffix",
-        )
-    return openers[suffix]
-
-
-def _open_csv(source: Path, columns: Sequence[str] | None, scratch: Path | None) -> ParquetColumns:
-    copy = io.BytesIO() if scratch is None else open_unnamed(scratch)
-    try:
-        copy_csv(source, copy, wanted=columns)
-        opened = ParquetColumns(source, [copy], wanted=columns)
-    except BaseException as error:
-        with suppress(OSError):  # it tries once more to write what there is no room for
-            copy.close()
-        if scratch is not None and isinstance(error, OSError) and is_about_room(error):
-            raise unwritable(scratch, error) from error
-        raise
-    weakref.finalize(opened, copy.close)
-    return opened
-
-
-@contextmanager
-def _readable(source: Path) -> Iterator[None]:
-    """Turn what pyarrow raises into our errors."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ConfigError(
-            f"{source} may not be read", hint="give this user the right to read the file"
-        ) from error
-    except (pa.ArrowException, OSError, ValueError):
-        # Without its cause: pyarrow's messages quote values of the table.
-        raise DataError(
-            f"{source.name} cannot be read as {source.suffix.lower()[1:] or 'parquet'}",
-            hint="check that the file is complete, in that format and, for CSV, "
-            "comma-separated UTF-8 with the same number of fields in every line",
-        ) from None
 
 
 def _taken(column: Any, rows: NDArray[np.int64]) -> Any:

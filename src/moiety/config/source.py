@@ -1,0 +1,86 @@
+"""Where a table comes from: a file, a folder of Parquet files, or a query to a database.
+
+`source` under [table] of either role. Imported by `config` and by whatever reads tables.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import PlainValidator, ValidationInfo
+
+from moiety.config.problems import refusal
+from moiety.config.values import resolved
+
+READABLE_FORMATS: Final = (".parquet", ".csv")
+_QUERY_SHAPE: Final = 'write source = { postgresql = "select ..." }'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What to ask a PostgreSQL database for.
+
+    How to reach the database is no part of it: that is in the environment only.
+
+    Args:
+        postgresql: the SQL; not shown, since it may name values.
+    """
+
+    postgresql: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What messages call it, as they call a file by its name."""
+        return "the query"
+
+
+Source: TypeAlias = Path | Query
+
+
+def ledger_name(source: Source) -> str:
+    """Say which table a ledger counts for: a path, or all queries of a folder's run files together.
+
+    The text of a query is no name: another blank in it would start a new count. Nor is the database: how to
+    reach it must not be written down, not even as a digest.
+    """
+    return "postgresql" if isinstance(source, Query) else str(source.resolve())
+
+
+def _source(value: Any, info: ValidationInfo) -> Source:
+    return _query(value) if isinstance(value, dict) else _readable(resolved(value, info))
+
+
+def _query(value: dict[str, Any]) -> Query:
+    if list(value) != ["postgresql"]:
+        raise refusal("is a table that names no query", hint=_QUERY_SHAPE)
+    text = value["postgresql"]
+    # libpq would cut the text at a NUL.
+    if not isinstance(text, str) or not text.strip("; \t\r\n") or "\0" in text:
+        raise refusal("has no query in it", hint=_QUERY_SHAPE)
+    return Query(postgresql=text)
+
+
+def _readable(path: Path) -> Path:
+    # A name without a suffix is a folder's; it may not be there yet.
+    if path.suffix and path.suffix.lower() not in READABLE_FORMATS and not path.is_dir():
+        raise refusal(
+            f"has the suffix {path.suffix!r}, which no reader is known for",
+            hint=f"name a file that ends in one of {', '.join(READABLE_FORMATS)}, or a Parquet folder",
+        )
+    return path
+
+
+def require_ids(source: Source, ids: tuple[str, ...]) -> None:
+    """Refuse a query without id columns: nobody could tell whether its rows come in the same order again.
+
+    Raises:
+        PydanticCustomError: there are none.
+    """
+    if isinstance(source, Query) and not ids:
+        raise refusal(
+            "has a query as its source and no id: a query gives its rows in no fixed order",
+            hint='name the columns that tell rows apart: id = ["customer_id"]',
+        )
+
+
+TableSource = Annotated[Path | Query, PlainValidator(_source)]
