@@ -126,16 +126,25 @@ def _data_settings() -> Settings:
     }
 
 
+def as_toml(value: Any) -> str:
+    """Write a value of a run file."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {as_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(value)
+
+
 def write_run(path: Path, settings: Settings) -> None:
     """Write a run file."""
     lines: list[str] = []
     tables = {name: value for name, value in settings.items() if isinstance(value, (dict, list))}
-    lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items() if name not in tables]
+    lines += [f"{name} = {as_toml(value)}" for name, value in settings.items() if name not in tables]
     for name, value in tables.items():
         for header, each in (
             [(f"[[{name}]]", part) for part in value] if isinstance(value, list) else [(f"[{name}]", value)]
         ):
-            lines += [header, *(f"{key} = {json.dumps(entry)}" for key, entry in each.items())]
+            lines += [header, *(f"{key} = {as_toml(entry)}" for key, entry in each.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

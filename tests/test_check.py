@@ -3,10 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from moiety.check import check
 from moiety.config import load_data_owner_run, load_label_owner_run
+from moiety.data.profile import TableProfile
 from moiety.data_owner import open_ledger
+from moiety.disclosure import Disclosure
 from moiety.errors import ConfigError, DataError, MoietyError, PeerIdentityError, PeerUnreachableError
 from moiety.peer import Connector
 from tests.parties import (
@@ -22,26 +25,60 @@ from tests.parties import (
 )
 
 
+def narrow(columns: int) -> nn.Module:
+    """Make a bottom model with five outputs."""
+    return nn.Sequential(nn.Linear(columns, 5), nn.Tanh())
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return make_parties(tmp_path)
 
 
 def test_check_of_a_data_owner_says_what_is_in_order(files: Files) -> None:
-    assert list(check(files.data_owner, peer=False)) == [
+    first, second, profile, learns, last = check(files.data_owner, peer=False)
+    assert (first, second, last) == (
         "run file: run.toml, data-owner, run small",
         "certificates: own and the one of bank are valid today",
         "table: 600 rows, 8 prepared columns",
-        "policy: up to 640 values of z a row, 100000 predictions, batches of 64 rows or more",
-    ]
+    )
+    assert isinstance(profile, TableProfile)
+    assert [column.use for column in profile.columns] == ["id", *["feature"] * 8]
+    assert (profile.rows, profile.inputs, profile.repeated_ids) == (600, 8, 0)
+    assert isinstance(learns, Disclosure)
+    assert (learns.peer, learns.stated["in_features"], learns.stated["smallest_batch"]) == ("bank", 8, 64)
 
 
 def test_check_of_a_label_owner_says_what_is_in_order(files: Files) -> None:
-    assert list(check(files.label_owner, peer=False)) == [
+    first, second, profile, learns, last = check(files.label_owner, peer=False)
+    assert (first, second, last) == (
         "run file: run.toml, label-owner, run small",
         "certificates: own and the one of telco are valid today",
         "table: 600 rows, target target, binary",
-    ]
+    )
+    assert isinstance(profile, TableProfile)
+    assert [column.use for column in profile.columns] == ["id", "target"]
+    assert isinstance(learns, Disclosure)
+    assert (learns.peer, learns.stated["out_features"], learns.stated["epochs"]) == ("telco", 4, 2)
+
+
+def test_check_of_a_data_owner_with_a_bottom_model_says_how_wide_it_is(files: Files) -> None:
+    configure(files.data_owner, {"model.bottom": "tests.test_check:narrow", "model.frozen": True})
+    learns = next(each for each in check(files.data_owner, peer=False) if isinstance(each, Disclosure))
+    assert learns.stated["in_features"] == 5
+
+
+def test_check_profiles_all_columns_before_it_refuses_the_first(files: Files) -> None:
+    rewrite_table(files.data_owner.parent / "features.parquet", with_column("f1", ["text"] * 600))
+    rewrite_table(files.data_owner.parent / "features.parquet", with_column("f3", [float("inf")] * 600))
+    configure(files.data_owner, {"prepare.f1": "log"})
+    findings = check(files.data_owner, peer=False)
+    profile = [next(findings) for _ in range(3)][-1]
+    with pytest.raises(DataError, match="f1"):
+        next(findings)
+    assert isinstance(profile, TableProfile)
+    assert [column.name for column in profile.columns if column.problem] == ["f1", "f3"]
+    assert sum(column.prepared is not None for column in profile.columns) == 6
 
 
 def test_check_of_a_label_owner_shakes_hands_and_spends_nothing(files: Files) -> None:
@@ -69,7 +106,7 @@ def test_check_of_a_data_owner_connects(files: Files) -> None:
 def test_check_says_that_the_peer_is_not_there(files: Files) -> None:
     configure(files.label_owner, {"peer.dial": NOBODY, "peer.connect_deadline": 0.5})
     sentences = check(files.label_owner, peer=True)
-    assert [next(sentences) for _ in range(3)]
+    assert [next(sentences) for _ in range(5)]
     with pytest.raises(PeerUnreachableError, match="no connection"):
         next(sentences)
 

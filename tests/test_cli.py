@@ -1,12 +1,14 @@
 """The command line: help, exit codes, and the sessions in tests/cli.
 
 A session starts in a folder with both parties' folders, `bank` and `telco`. Lines that start with `$` are
-commands: `moiety`, or one of the runner's own (`set FILE KEY VALUE`, `cp`, `rm`, `chmod`, `mkdir`). The
-lines after it are what it prints, output before errors; `...` stands for anything within a line and, alone,
-for any lines. `[exit N]` ends what a command with another exit code than 0 prints.
+commands: `moiety`, or one of the runner's own: `set FILE KEY VALUE`, `cp`, `rm`, `chmod`, `mkdir`, `cut FILE
+BYTES` (keep its start), `env NAME VALUE`, `sql STATEMENTS` (for the test server, reachable then). The
+lines after it are what it prints, but for blank ones; output comes before errors. `...` stands for anything
+within a line and, alone, for any lines. `[exit N]` ends what a command with another exit code than 0 prints.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +20,7 @@ import typer
 from moiety.cli import app, main
 from moiety.errors import MoietyError
 from tests.parties import Outcome, configure, make_parties, run_here
+from tests.postgres import Server
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
@@ -26,13 +29,15 @@ COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate",
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)
 def test_session_prints_what_it_should(
-    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     make_parties(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    for command, expected in commands_of(session.read_text(encoding="utf-8")):
-        outcome = run_command(command)
+    text = session.read_text(encoding="utf-8")
+    database = request.getfixturevalue("database") if "$ sql " in text else None
+    for command, expected in commands_of(text):
+        outcome = run_command(command, database)
         printed = (outcome.output + outcome.errors).splitlines()
         printed += [f"[exit {outcome.code}]"] if outcome.code else []
         assert re.fullmatch(pattern_of(expected), "\n".join(printed)), f"{command}\n" + "\n".join(printed)
@@ -54,10 +59,10 @@ def pattern_of(expected: list[str]) -> str:
     lines = [
         "(?s:.*)" if line == "..." else re.escape(line).replace(r"\.\.\.", "[^\n]*") for line in expected
     ]
-    return "\n".join(lines)
+    return "\n+".join(lines)
 
 
-def run_command(command: str) -> Outcome:
+def run_command(command: str, database: Server | None) -> Outcome:
     """Run one line of a session."""
     name, *arguments = shlex.split(command)
     match name:
@@ -73,6 +78,14 @@ def run_command(command: str) -> Outcome:
             Path(arguments[0]).mkdir()
         case "chmod":
             Path(arguments[1]).chmod(int(arguments[0], 8))
+        case "cut":
+            content = Path(arguments[0]).read_bytes()
+            Path(arguments[0]).write_bytes(content[: int(arguments[1])])
+        case "env":
+            os.environ[arguments[0]] = arguments[1]
+        case "sql":
+            assert database is not None
+            database.run(" ".join(arguments))
         case _:
             raise AssertionError(command)
     return Outcome(code=0, output="", errors="")

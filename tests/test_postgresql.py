@@ -20,16 +20,6 @@ from moiety.errors import CheckpointError, ConfigError, DataError, MoietyError
 from tests.postgres import PASSWORD, USER, Server
 
 
-@pytest.fixture
-def database(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Let this process reach the server, and nothing of its own settings in the way."""
-    for name in [name for name in os.environ if name.startswith("PG") or name == "MOIETY_POSTGRESQL"]:
-        monkeypatch.delenv(name)
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return server
-
-
 def ask(text: str, *, columns: list[str] | None = None, scratch: Path | None = None) -> Table:
     return read_table(Query(postgresql=text), columns=columns, scratch=scratch)
 

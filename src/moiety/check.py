@@ -1,24 +1,41 @@
 """`moiety check`: everything that can be wrong on this side, before anybody is connected."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from moiety.config import DataOwnerRun, LabelOwnerRun, load_run
+from moiety import disclosure
+from moiety.bottom import check_bottom
+from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.crypto.sampling import SystemRandomness
+from moiety.data.preparation import chosen_features
+from moiety.data.profile import (
+    ColumnProfile,
+    TableProfile,
+    profile_column,
+    profile_features,
+    profile_table,
+    raise_first,
+)
+from moiety.data.table import Table
 from moiety.data.target import Target
-from moiety.data_owner import fit_preparation, read_features
+from moiety.disclosure import Disclosure
+from moiety.features import fit_preparation, open_features, released_before
 from moiety.identity import load_identity, load_pinned
-from moiety.label_owner import agree, finish, propose
-from moiety.own_features import fit_own, read_labels
+from moiety.opening import agree, finish, propose
+from moiety.own_features import read_labels
 from moiety.peer import connect
 from moiety.stopping import check_plan
 from moiety.top_model import build_top
 
+Finding: TypeAlias = str | TableProfile | Disclosure
+"""A sentence for what is in order, what the table is like, what the peer will get to know."""
 
-def check(path: Path, *, peer: bool) -> Iterator[str]:
-    """Yield one sentence for each thing that is in order.
+
+def check(path: Path, *, peer: bool) -> Iterator[Finding]:
+    """Yield what is found, in the order in which it is looked at.
 
     Args:
         path: the run file of either role.
@@ -26,10 +43,10 @@ def check(path: Path, *, peer: bool) -> Iterator[str]:
             data owner makes the connection only.
 
     Raises:
-        MoietyError: the first thing that is not in order.
+        MoietyError: the first thing that is not in order; of columns, after all of them were profiled.
 
     Leaks:
-        With `peer`, what a handshake shows: row count, order digest, the proposed training.
+        With `peer`, what a handshake shows, as the yielded `Disclosure` says; without it, nothing.
     """
     settings = load_run(path)
     yield f"run file: {path.name}, {settings.role}, run {settings.run}"
@@ -42,38 +59,49 @@ def check(path: Path, *, peer: bool) -> Iterator[str]:
         yield from _check_label_owner(settings, peer=peer)
 
 
-def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[str]:
-    table = read_features(settings)
-    prepared = fit_preparation(settings, table, rows=np.arange(table.rows))
-    yield f"table: {table.rows} rows, {len(prepared.names)} prepared columns"
-    policy = settings.policy
-    yield (
-        f"policy: up to {policy.released_z_per_row} values of z a row, {policy.predictions} "
-        f"predictions, batches of {policy.smallest_batch} rows or more"
-    )
+def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding]:
+    table = open_features(settings)
+    features = chosen_features(settings.table.features, table, besides=settings.table.id)
+    profile = _profile(settings, table, features)
+    yield profile
+    raise_first(profile)
+    inputs = profile.inputs
+    if settings.model.bottom is not None:
+        preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
+        inputs = check_bottom(settings, preparation.transform(table.first(2)))
+    yield disclosure.of_data_owner(settings, rows=table.rows, inputs=inputs, before=released_before(settings))
+    yield f"table: {table.rows} rows, {profile.inputs} prepared columns"
     if peer:
         connect(settings).close()
         yield f"peer: {settings.peer[0].name} is connected with the pinned certificate"
 
 
-def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[str]:
+def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Finding]:
     table = read_labels(settings)
-    values = table.column(settings.table.target)
-    target = Target.fit(
-        values, name=settings.table.target, kind=settings.task.kind, rows=np.arange(table.rows)
-    )
-    preparation = fit_own(settings, table, rows=np.arange(table.rows))
-    inputs = 0 if preparation is None else len(preparation.names)
-    build_top(settings, outputs=target.outputs, own=inputs)
+    name, every_row = settings.table.target, np.arange(table.rows)
+    features = chosen_features(settings.table.features, table, besides=(*settings.table.id, name))
+    profile = _profile(settings, table, features, profile_column(table, name, use="target"))
+    yield profile
+    target = Target.fit(table.column(name), name=name, kind=settings.task.kind, rows=every_row)
+    raise_first(profile)
+    build_top(settings, outputs=target.outputs, own=profile.inputs)
     check_plan(settings)
-    yield f"table: {table.rows} rows, target {settings.table.target}, {settings.task.kind}"
-    if inputs:
-        yield f"own columns: {inputs} prepared inputs of the top model, which stay here"
+    terms = propose(settings, table, purpose="train", randomness=SystemRandomness())
+    yield disclosure.of_label_owner(settings, terms)
+    yield f"table: {table.rows} rows, target {name}, {settings.task.kind}"
+    if profile.inputs:
+        yield f"own columns: {profile.inputs} prepared inputs of the top model, which stay here"
     if peer:
-        terms = propose(settings, table, purpose="train", randomness=SystemRandomness())
         session, contract = agree(settings, terms, channel=None)
         finish(session)
         yield (
             f"peer: {settings.peer[0].name} agrees on {contract.in_features} in_features, "
             f"{contract.parameters}"
         )
+
+
+def _profile(settings: AnyRun, table: Table, features: Sequence[str], *others: ColumnProfile) -> TableProfile:
+    """Profile the id columns and the features, beside others."""
+    ids = [profile_column(table, name, use="id") for name in settings.table.id]
+    own = profile_features(table, features, rules=settings.prepare) if features else ()
+    return profile_table(table, [*ids, *others, *own], ids=settings.table.id)

@@ -52,12 +52,13 @@ def trust(
 def check(
     run_file: RunFile,
     peer: Annotated[bool, typer.Option("--peer", help="Connect to the peer as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check run file, certificates and table, and the peer if asked."""
+    """Check run file, certificates and table; show what the table is like and what the peer will learn."""
     from moiety.check import check as check_run
+    from moiety.check_report import print_findings
 
-    for sentence in check_run(run_file, peer=peer):
-        typer.echo(sentence)
+    print_findings(check_run(run_file, peer=peer), as_json=as_json, echo=typer.echo)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 Imported by the party, the loop that answers sessions, `check` and `plan`.
 """
 
+from contextlib import closing
 from hashlib import sha256
 
 import numpy as np
@@ -16,7 +17,9 @@ from moiety.config.source import ledger_name
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
+from moiety.errors import ConfigError
 from moiety.ledger import Ledger
+from moiety.policy import Totals
 from moiety.protocol.state import Features
 from moiety.ring import encode_activations
 from moiety.schedule import RowIndices
@@ -34,16 +37,26 @@ def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Pr
     return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
 
 
+def open_features(settings: Settings) -> Table:
+    """Open the data owner's table.
+
+    Raises:
+        ConfigError, DataError: it cannot be read.
+        CheckpointError: a copy cannot be written beside the run's folder.
+    """
+    wanted = settings.table.features
+    columns = None if wanted == "all" else [*settings.table.id, *wanted]
+    return read_table(settings.table.source, columns=columns, scratch=settings.folder)
+
+
 def read_features(settings: Settings) -> Table:
     """Read the data owner's table and check that it can be prepared, before anybody connects.
 
     Raises:
         ConfigError, DataError: the table cannot be used.
-        CheckpointError: a CSV file cannot be copied into the run's folder.
+        CheckpointError: a copy cannot be written beside the run's folder.
     """
-    wanted = settings.table.features
-    columns = None if wanted == "all" else [*settings.table.id, *wanted]
-    table = read_table(settings.table.source, columns=columns, scratch=settings.folder)
+    table = open_features(settings)
     preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
     if settings.model.bottom is not None:
         check_bottom(settings, preparation.transform(table.first(2)))
@@ -56,3 +69,18 @@ def open_ledger(settings: Settings) -> Ledger:
     peer = certificate.fingerprint(SHA256()).hex()[:16]
     table = sha256(ledger_name(settings.table.source).encode()).hexdigest()[:16]
     return Ledger(settings.folder.parent / "ledger" / f"{peer}-{table}.jsonl")
+
+
+def released_before(settings: Settings) -> Totals | None:
+    """Read what the ledger has, without making one; None while another process counts in it.
+
+    Raises:
+        CheckpointCorruptError: a line of it is damaged.
+    """
+    if not (settings.folder.parent / "ledger").is_dir() or not settings.peer[0].certificate.is_file():
+        return Totals()
+    try:
+        with closing(open_ledger(settings)) as ledger:
+            return ledger.totals()
+    except ConfigError:
+        return None

@@ -6,7 +6,6 @@ knows rows and width, and nothing of the training. An option replaces what the r
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar, cast
 
@@ -17,8 +16,8 @@ from moiety.bottom import check_bottom
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
 from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
 from moiety.data.table import read_table
-from moiety.data_owner import fit_preparation, open_ledger, read_features
 from moiety.errors import ConfigError
+from moiety.features import fit_preparation, read_features, released_before
 from moiety.policy import Policy, Totals
 
 VALIDATION: Final = 0.1
@@ -215,15 +214,10 @@ def _table_shape(settings: DataOwnerRun, options: Options, assumed: list[str]) -
 
 
 def _before(settings: DataOwnerRun, assumed: list[str]) -> Totals:
-    """Read what was released before, where anything was; a plan makes no ledger."""
-    if not (settings.folder.parent / "ledger").is_dir() or not settings.peer[0].certificate.is_file():
-        return Totals()
-    try:
-        with closing(open_ledger(settings)) as ledger:
-            return ledger.totals()
-    except ConfigError:
+    before = released_before(settings)
+    if before is None:
         assumed.append("nothing was released before: the ledger is in use and was not read")
-        return Totals()
+    return before or Totals()
 
 
 def _proposed(training: Training) -> dict[str, object]:
