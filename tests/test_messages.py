@@ -1,5 +1,6 @@
 """The codec: every field at and over its limit, and nothing but a typed error for anything else."""
 
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ from moiety.schedule import RowHandle, Split
 from tests.pair import with_block
 
 # Where fields of the header begin: see the table at the top of `moiety.messages`.
-VERSION_AT, ROLE_AT, KIND_AT, INDEX_AT, COUNT_AT, LENGTH_AT = 4, 6, 7, 80, 84, 88
+VERSION_AT, ROLE_AT, KIND_AT, INDEX_AT, COUNT_AT, LENGTH_AT, CHECKSUM_AT = 4, 6, 7, 80, 84, 88, 92
 
 FRAME = Frame(
     role=Role.LABEL_OWNER,
@@ -39,18 +40,22 @@ FRAME = Frame(
     block=Block(kind=Kind.WEIGHTS, step=7, payload=b"payload", index=1, count=2),
 )
 REQUEST = Request(handle=RowHandle(split=Split.TRAIN, epoch=1, batch=2, rows=3), training=True, updates=4)
+SHORT = {Kind.FINISH, Kind.ABORT, Kind.REQUEST, Kind.RECONNECT, Kind.ACKNOWLEDGE}
 LONG = 2**64 - 1
 WORD = 2**32 - 1
 
 
 def patched(frame: Frame, *, at: int, value: bytes) -> bytes:
+    """Change bytes of a frame, and its checksum with them."""
     data = encode_frame(frame)
-    return data[:at] + value + data[at + len(value) :]
+    header = (data[:at] + value + data[at + len(value) :])[:CHECKSUM_AT]
+    payload = data[HEADER_BYTES:]
+    return header + zlib.crc32(header + payload).to_bytes(4, "little") + payload
 
 
 @given(
     role=st.sampled_from(Role),
-    kind=st.sampled_from([kind for kind in Kind if kind not in {Kind.FINISH, Kind.ABORT, Kind.REQUEST}]),
+    kind=st.sampled_from([kind for kind in Kind if kind not in SHORT]),
     contract=st.binary(min_size=32, max_size=32),
     session=st.binary(min_size=16, max_size=16),
     numbers=st.tuples(*[st.integers(0, LONG)] * 3),
@@ -95,15 +100,24 @@ def test_request_round_trip(
 
 
 def test_frame_layout_is_the_documented_one() -> None:
-    assert HEADER_BYTES == 4 + 2 + 1 + 1 + 32 + 16 + 3 * 8 + 3 * 4
+    assert HEADER_BYTES == 4 + 2 + 1 + 1 + 32 + 16 + 3 * 8 + 3 * 4 + 4
     data = encode_frame(FRAME)
     assert data[:4] == b"moty"
     assert data[VERSION_AT : VERSION_AT + 2] == WIRE_VERSION.to_bytes(2, "little")
     assert (data[ROLE_AT], data[KIND_AT]) == (2, 5)
     assert data[56:64] == (3).to_bytes(8, "little")
     assert data[INDEX_AT : INDEX_AT + 4] == (1).to_bytes(4, "little")
-    assert data[LENGTH_AT:HEADER_BYTES] == (7).to_bytes(4, "little")
+    assert data[LENGTH_AT:CHECKSUM_AT] == (7).to_bytes(4, "little")
+    assert data[CHECKSUM_AT:HEADER_BYTES] == zlib.crc32(data[:92] + b"payload").to_bytes(4, "little")
     assert data[HEADER_BYTES:] == b"payload"
+
+
+@pytest.mark.parametrize("at", [ROLE_AT, 8, 56, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 6])
+def test_frame_with_a_damaged_byte(at: int) -> None:
+    data = bytearray(encode_frame(FRAME))
+    data[at] ^= 0x10
+    with pytest.raises(MalformedMessageError, match="damaged on its way"):
+        decode_frame(bytes(data))
 
 
 def test_frame_truncated_at_every_length() -> None:
@@ -136,7 +150,7 @@ def test_frame_of_unknown_role(role: int) -> None:
         decode_frame(patched(FRAME, at=ROLE_AT, value=bytes([role])))
 
 
-@pytest.mark.parametrize("kind", [0, 19, 255])
+@pytest.mark.parametrize("kind", [0, 200, 255])
 def test_frame_of_unknown_kind(kind: int) -> None:
     with pytest.raises(MalformedMessageError, match=f"kind {kind}"):
         decode_frame(patched(FRAME, at=KIND_AT, value=bytes([kind])))
@@ -151,6 +165,8 @@ SMALL = {
     Kind.CHECKPOINTED: 40,
     Kind.RESUME: 64 * 40,
     Kind.RESUMED: 40,
+    Kind.RECONNECT: 0,
+    Kind.ACKNOWLEDGE: 0,
 }
 LIMITS = [(kind, SMALL.get(kind)) for kind in Kind]
 

@@ -18,7 +18,7 @@ from moiety.errors import (
     RemoteProtocolError,
 )
 from moiety.identity import create_identity
-from moiety.peer import Connector, connect
+from moiety.peer import Connector, SessionConnector, connect
 from moiety.trainer import train
 from tests.parties import (
     NOBODY,
@@ -42,7 +42,7 @@ def test_connect_carries_frames_both_ways_and_stops_listening(files: Files) -> N
     with Connector(load_data_owner_run(files.data_owner)) as listening:
         configure(files.label_owner, {"peer.dial": listening.address})
         assert listening.listens
-        dialled = connect(load_label_owner_run(files.label_owner))
+        dialled, connector = connect(load_label_owner_run(files.label_owner))
         accepted = listening.connect(deadline_seconds=20.0)
         dialled.send(b"there")
         accepted.send(b"and back")
@@ -51,13 +51,14 @@ def test_connect_carries_frames_both_ways_and_stops_listening(files: Files) -> N
         assert (dialled.bytes_sent, dialled.bytes_received) == (5, 8)
         accepted.close()
         dialled.close()
+        connector.end()
     with pytest.raises(PeerUnreachableError):
         _dial_quickly(files)
 
 
 def test_connect_that_listens_frees_the_port_when_it_closes(files: Files) -> None:
     settings = load_data_owner_run(files.data_owner)
-    found: queue.Queue[Channel] = queue.Queue()
+    found: queue.Queue[tuple[Channel, SessionConnector]] = queue.Queue()
     with Connector(settings) as probe:
         address = probe.address
     configure(files.data_owner, {"peer.listen": address})
@@ -65,9 +66,11 @@ def test_connect_that_listens_frees_the_port_when_it_closes(files: Files) -> Non
     settings = load_data_owner_run(files.data_owner)
     thread = threading.Thread(target=lambda: found.put(connect(settings)))
     thread.start()
-    dialled = connect(load_label_owner_run(files.label_owner))
+    dialled, _ = connect(load_label_owner_run(files.label_owner))
     thread.join(20.0)
-    found.get_nowait().close()
+    accepted, connector = found.get_nowait()
+    accepted.close()
+    connector.end()
     dialled.close()
     with Connector(settings) as again:
         assert again.address == address
@@ -249,4 +252,4 @@ def _exchange_certificates(first: Path, second: Path) -> None:
 
 def _dial_quickly(files: Files) -> Channel:
     configure(files.label_owner, {"peer.connect_deadline": 0.5})
-    return connect(load_label_owner_run(files.label_owner))
+    return connect(load_label_owner_run(files.label_owner))[0]

@@ -151,6 +151,7 @@ def test_malformed_frame_ends_the_session_and_the_peer_is_told() -> None:
         (ConfigError("x"), AbortCode.PROTOCOL),
         (MalformedMessageError("x"), AbortCode.PROTOCOL),
         (KeyboardInterrupt(), AbortCode.INTERRUPTED),
+        (PeerTimeoutError("x"), AbortCode.INTERRUPTED),
         (ValueError("secret 42"), AbortCode.INTERRUPTED),
     ],
 )
@@ -217,7 +218,7 @@ def test_abort_with_an_unknown_code(payload: bytes) -> None:
 
 def test_abort_after_a_transport_error_sends_nothing() -> None:
     _, second, first_end, _ = sessions()
-    second.abort(PeerTimeoutError("x"))
+    second.abort(PeerUnreachableError("x"))
     assert not first_end.inbox
     assert second.closed
 

@@ -19,6 +19,8 @@ from moiety.errors import (
     PeerAbortedError,
     PeerPolicyError,
     PolicyError,
+    SessionLostError,
+    TransportError,
 )
 from moiety.messages import AbortCode, Block, Kind
 from moiety.policy import LIMITS
@@ -28,6 +30,8 @@ _CODES: Final[tuple[tuple[type[MoietyError], AbortCode], ...]] = (
     (PolicyError, AbortCode.POLICY),
     (CapacityError, AbortCode.CAPACITY),
     (DataError, AbortCode.DATA),
+    (SessionLostError, AbortCode.UNKNOWN_SESSION),
+    (TransportError, AbortCode.INTERRUPTED),
 )
 
 

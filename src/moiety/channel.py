@@ -68,6 +68,37 @@ def require_size(frame: bytes) -> None:
         )
 
 
+class ReturnedChannel:
+    """A connection that was read one frame too far: it gives that frame again, and goes on.
+
+    Args:
+        channel: the connection.
+        frame: what was read from it.
+    """
+
+    def __init__(self, channel: Channel, frame: bytes) -> None:
+        self._channel = channel
+        self._frames = [frame]
+        self.send = channel.send
+        self.close = channel.close
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all frames sent."""
+        return self._channel.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all frames received, the returned one among them."""
+        return self._channel.bytes_received
+
+    def receive(self, *, deadline_seconds: float) -> bytes:
+        """Return the frame, then whatever comes; raises as the connection's `receive`."""
+        if self._frames:
+            return self._frames.pop()
+        return self._channel.receive(deadline_seconds=deadline_seconds)
+
+
 class MemoryChannel:
     """One end of a pair in this process, without threads; made by `memory_pair`.
 

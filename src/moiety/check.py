@@ -72,7 +72,9 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding
     yield disclosure.of_data_owner(settings, rows=table.rows, inputs=inputs, before=released_before(settings))
     yield f"table: {table.rows} rows, {profile.inputs} prepared columns"
     if peer:
-        connect(settings).close()
+        channel, connector = connect(settings)
+        with connector:
+            channel.close()
         yield f"peer: {settings.peer[0].name} is connected with the pinned certificate"
 
 

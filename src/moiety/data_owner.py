@@ -29,6 +29,7 @@ from moiety.errors import (
     ConfigError,
     MoietyError,
     PeerIdentityError,
+    SessionLostError,
 )
 from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
 from moiety.files import Arrays
@@ -311,6 +312,7 @@ def serve(session: Session, party: DataOwnerParty) -> None:
     try:
         while not party.finished:
             answer(session, party)
+        session.settle()
     except BaseException as error:
         session.abort(error)
         raise
@@ -359,6 +361,9 @@ def provide(
                 _serve_next(settings, connector, table, ledger, source, report, once=once)
             except (ConfigError, PeerIdentityError):
                 raise  # the next session would end in the same way
+            except SessionLostError as lost:
+                report(lost.message)
+                continue  # the label owner starts anew
             except MoietyError as error:
                 _note(error, report, once=once)
             if once:
@@ -380,7 +385,13 @@ def _serve_next(
     channel = connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
     report(f"{peer.name} is connected")
     party = DataOwnerParty(settings, table=table, ledger=ledger, randomness=randomness, report=report)
-    serve(Session(channel, role=Role.DATA_OWNER, deadline_seconds=peer.answer_deadline), party)
+    session = Session(
+        channel,
+        role=Role.DATA_OWNER,
+        deadline_seconds=peer.answer_deadline,
+        recovery=connector.recovery(report),
+    )
+    serve(session, party)
 
 
 def _note(error: MoietyError, report: Report, *, once: bool) -> None:

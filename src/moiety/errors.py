@@ -14,9 +14,11 @@
         RemoteProtocolError           the peer's message is not acceptable here
           ContractMismatchError       field, own, peer
           MalformedMessageError       does not decode, or is over its limit
+          OutOfOrderError             not the frame that was due
           PeerAbortedError            the peer stopped and said so
       TransportError                  the connection                                 exit 6
         PeerUnreachableError, PeerTimeoutError, PeerIdentityError
+        SessionLostError              the peer has another session by now, or none
       CheckpointError                 what a run saved                               exit 7
         CheckpointCorruptError, CheckpointMismatchError
       PolicyError                     a limit the data owner set                     exit 8
@@ -127,6 +129,10 @@ class MalformedMessageError(RemoteProtocolError):
     """A message does not decode, or exceeds its limit."""
 
 
+class OutOfOrderError(RemoteProtocolError):
+    """A frame was lost, repeated or overtaken on its way."""
+
+
 class PeerAbortedError(RemoteProtocolError):
     """The peer stopped the session and said so, without detail."""
 
@@ -147,6 +153,13 @@ class PeerTimeoutError(TransportError):
 
 class PeerIdentityError(TransportError):
     """A certificate is not the pinned one, not valid now, or does not fit its key."""
+
+
+class SessionLostError(TransportError):
+    """One of the two processes started anew: the session cannot go on, a new one can take its place.
+
+    Raised on both sides. Both go back to the newest checkpoint that they have in common.
+    """
 
 
 class CheckpointError(MoietyError):

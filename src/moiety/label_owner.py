@@ -212,7 +212,7 @@ class LabelOwnerRun(Secret):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
+        if not self.session.closed or error is not None:
             self.session.abort(error)
         self.session.close()
 

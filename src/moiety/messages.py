@@ -17,11 +17,14 @@ the handshake's terms (validated in `contract`).
     8      step           exchange the block belongs to
     4 + 4  block, blocks  position within its message
     4      length         of the payload that follows
+    4      checksum       CRC-32 of all of the above and the payload
 
-All integers little-endian. Reference: docs/adr/0003-block-header.md.
+All integers little-endian. The checksum finds damage; against forgery there is TLS. Reference:
+docs/adr/0003-block-header.md, docs/adr/0019-reconnection.md.
 """
 
 import struct
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -38,7 +41,8 @@ NO_SESSION: Final = bytes(SESSION_BYTES)
 
 _HEADER: Final = struct.Struct("<4sHBB32s16sQQQIII")
 _REQUEST: Final = struct.Struct("<BBIIIQ")
-HEADER_BYTES: Final = _HEADER.size
+_CHECKSUM: Final = struct.Struct("<I")
+HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 PAYLOAD_LIMIT: Final = 4 * 2**20
 BLOCKS_LIMIT: Final = 2**20
 
@@ -73,6 +77,8 @@ class Kind(IntEnum):
     MASKED_INITIAL = 18
     ASSIGNMENT = 25
     CHOICE = 26
+    RECONNECT = 27
+    ACKNOWLEDGE = 28
     CHECKPOINT = 30
     CHECKPOINTED = 31
     RESUME = 32
@@ -89,6 +95,7 @@ class AbortCode(IntEnum):
     CAPACITY = 4
     DATA = 5
     INTERRUPTED = 6
+    UNKNOWN_SESSION = 7
 
 
 ABOUT_CHECKPOINTS: Final = frozenset({Kind.CHECKPOINT, Kind.CHECKPOINTED, Kind.RESUME, Kind.RESUMED})
@@ -106,6 +113,8 @@ _LIMITS: Final = {
     Kind.CHECKPOINTED: MARK_BYTES,
     Kind.RESUME: MARKS_LIMIT * MARK_BYTES,
     Kind.RESUMED: MARK_BYTES,
+    Kind.RECONNECT: 0,
+    Kind.ACKNOWLEDGE: 0,
 }
 
 
@@ -172,14 +181,15 @@ def encode_frame(frame: Frame) -> bytes:
         block.count,
         len(block.payload),
     )
-    return header + block.payload
+    checksum = zlib.crc32(block.payload, zlib.crc32(header))
+    return b"".join((header, _CHECKSUM.pack(checksum), block.payload))
 
 
 def decode_frame(data: bytes) -> Frame:
     """Decode and check a frame; every field has a limit.
 
     Raises:
-        MalformedMessageError: too short, of another protocol or version, or a field out of range.
+        MalformedMessageError: too short, damaged, of another protocol or version, or a field out of range.
     """
     if len(data) < HEADER_BYTES:
         raise MalformedMessageError(f"a frame of {len(data)} bytes is shorter than its header")
@@ -198,11 +208,14 @@ def decode_frame(data: bytes) -> Frame:
         size,
     ) = _HEADER.unpack_from(data)
     _check_version(magic, version)
+    if size != len(data) - HEADER_BYTES:
+        raise MalformedMessageError(f"a frame announces {size} bytes and carries {len(data) - HEADER_BYTES}")
+    _check_sum(data)
     try:
         sender, what = Role(role), Kind(kind)
     except ValueError as error:
         raise MalformedMessageError(f"a frame has unknown role {role} or kind {kind}") from error
-    _check_extent(what, size=size, received=len(data) - HEADER_BYTES, index=index, count=count)
+    _check_extent(what, size=size, index=index, count=count)
     block = Block(kind=what, step=step, payload=data[HEADER_BYTES:], index=index, count=count)
     return Frame(
         role=sender,
@@ -224,9 +237,14 @@ def _check_version(magic: bytes, version: int) -> None:
         )
 
 
-def _check_extent(kind: Kind, *, size: int, received: int, index: int, count: int) -> None:
-    if size != received:
-        raise MalformedMessageError(f"a frame announces {size} bytes and carries {received}")
+def _check_sum(data: bytes) -> None:
+    view = memoryview(data)
+    found = zlib.crc32(view[HEADER_BYTES:], zlib.crc32(view[: _HEADER.size]))
+    if _CHECKSUM.unpack_from(data, _HEADER.size) != (found,):
+        raise MalformedMessageError("a frame was damaged on its way")
+
+
+def _check_extent(kind: Kind, *, size: int, index: int, count: int) -> None:
     limit = _LIMITS.get(kind, PAYLOAD_LIMIT)
     if size > limit:
         raise MalformedMessageError(f"a {kind.name} block has {size} bytes, and {limit} are allowed")

@@ -56,10 +56,12 @@ def propose(
 def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None) -> tuple[Session, Contract]:
     """Connect and shake hands; the session is bound to the contract."""
     peer = settings.peer[0]
+    recovery = None
+    if channel is None:
+        channel, connector = connect(settings)
+        recovery = connector.recovery()
     session = Session(
-        channel or connect(settings),
-        role=Role.LABEL_OWNER,
-        deadline_seconds=peer.answer_deadline,
+        channel, role=Role.LABEL_OWNER, deadline_seconds=peer.answer_deadline, recovery=recovery
     )
     try:
         handshake = LabelOwnerHandshake(terms)

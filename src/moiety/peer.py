@@ -1,11 +1,13 @@
 """Connects a run to its peer as its run file says: one side listens, the other dials."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from moiety.channel import Channel
 from moiety.config import DataOwnerRun, LabelOwnerRun
 from moiety.identity import load_identity, load_pinned
+from moiety.recovery import Recovery
 from moiety.transport import Listener, dial
 
 
@@ -25,6 +27,7 @@ class Connector:
         self._identity = load_identity(settings.own.key, settings.own.certificate)
         self._pinned = load_pinned(self._peer.certificate)
         self._listener: Listener | None = None
+        self._returned: list[Channel] = []
         if self._peer.listen is not None:
             self._listener = Listener(self._peer.listen, identity=self._identity, pinned=self._pinned)
 
@@ -48,18 +51,35 @@ class Connector:
             PeerUnreachableError, PeerTimeoutError: no connection was made in time.
             PeerIdentityError: the peer's certificate is not the pinned one.
         """
+        if self._returned:
+            return self._returned.pop()
         if self._listener is not None:
             return self._listener.accept(deadline_seconds=deadline_seconds)
         assert self._peer.dial is not None
-        return dial(
-            self._peer.dial,
-            identity=self._identity,
-            pinned=self._pinned,
-            deadline_seconds=deadline_seconds or self._peer.connect_deadline,
+        limit = self._peer.connect_deadline if deadline_seconds is None else deadline_seconds
+        return dial(self._peer.dial, identity=self._identity, pinned=self._pinned, deadline_seconds=limit)
+
+    def give_back(self, channel: Channel) -> None:
+        """Take a connection that a session found to be for the next one."""
+        self._returned.append(channel)
+
+    def end(self) -> None:
+        """A session is over: nothing to do, the next one uses this connector too."""
+
+    def recovery(self, notice: Callable[[str], None] = lambda _: None) -> Recovery:
+        """Return how a session gets over lost connections to this peer."""
+        return Recovery(
+            self,
+            connect_seconds=self._peer.reconnect_deadline,
+            answer_seconds=self._peer.answer_deadline,
+            notice=notice,
         )
 
     def close(self) -> None:
         """Stop listening."""
+        for channel in self._returned:
+            channel.close()
+        self._returned.clear()
         if self._listener is not None:
             self._listener.close()
 
@@ -75,43 +95,25 @@ class Connector:
         self.close()
 
 
-class ConnectedChannel:
-    """A connection that ends its connector with itself."""
+class SessionConnector(Connector):
+    """A connector for one session: it stops listening when the session is over."""
 
-    def __init__(self, connector: Connector, channel: Channel) -> None:
-        self._connector = connector
-        self._channel = channel
-        self.send = channel.send
-        self.receive = channel.receive
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of all frames sent."""
-        return self._channel.bytes_sent
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes of all frames received."""
-        return self._channel.bytes_received
-
-    def close(self) -> None:
-        """End the connection and stop listening."""
-        self._channel.close()
-        self._connector.close()
+    def end(self) -> None:
+        """The session is over: no more connections are made."""
+        self.close()
 
 
-def connect(settings: LabelOwnerRun | DataOwnerRun) -> Channel:
-    """Make one connection, waiting up to the connect deadline.
+def connect(settings: LabelOwnerRun | DataOwnerRun) -> tuple[Channel, SessionConnector]:
+    """Make one connection, waiting up to the connect deadline; the connector can replace it.
 
     Raises:
         PeerIdentityError: a certificate cannot be used, or the peer's is not the pinned one.
         PeerUnreachableError, PeerTimeoutError: no connection was made in time.
         ConfigError: the address to listen at is taken.
     """
-    connector = Connector(settings)
+    connector = SessionConnector(settings)
     try:
-        channel = connector.connect(deadline_seconds=settings.peer[0].connect_deadline)
+        return connector.connect(deadline_seconds=settings.peer[0].connect_deadline), connector
     except BaseException:
         connector.close()
         raise
-    return ConnectedChannel(connector, channel)

@@ -1,65 +1,65 @@
-"""One session: blocks through a channel, numbered, bound and checked.
+"""One session: blocks through a channel, numbered, bound, checked, and sent again where a connection is lost.
 
 Every frame carries the contract's digest, the session's id, the sender's role and its number; a frame that
-does not fit is refused and the session is closed for good. Drives machines; decides nothing about them.
-Imported by the parties' loops.
+does not fit is refused and the session is closed for good. Drives machines; decides nothing about them, and
+they never notice that a connection was replaced. Imported by the parties' loops.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from moiety.aborts import abort_block, peer_aborted
 from moiety.channel import Channel
 from moiety.errors import (
     LocalProtocolError,
+    MoietyError,
+    PeerTimeoutError,
+    PeerUnreachableError,
     RemoteProtocolError,
+    SessionLostError,
     TransportError,
 )
-from moiety.messages import (
-    NO_CONTRACT,
-    NO_SESSION,
-    Block,
-    Frame,
-    Kind,
-    Role,
-    decode_frame,
-    encode_frame,
-)
+from moiety.messages import Block, Frame, Kind, Role, decode_frame
+from moiety.numbering import Numbering
+from moiety.recovery import LOST, Recovery
 from moiety.transcript import Transcript
 
 
 class Session:
-    """One connection with its numbering.
+    """One session with its numbering; several connections, one after the other, can carry it.
 
     Args:
         channel: carries the frames.
         role: this side's.
         deadline_seconds: how long an answer may take.
+        recovery: how another connection is found; without it, the session ends with its connection.
 
     Attributes:
         transcript: the digest of what crossed.
     """
 
-    def __init__(self, channel: Channel, *, role: Role, deadline_seconds: float) -> None:
+    def __init__(
+        self, channel: Channel, *, role: Role, deadline_seconds: float, recovery: Recovery | None = None
+    ) -> None:
         self._channel = channel
-        self._role = role
-        self.transcript = Transcript(role)
         self._deadline_seconds = deadline_seconds
-        self._contract = NO_CONTRACT
-        self._session = NO_SESSION
-        self._sent = 0
-        self._received = 0
+        self._recovery = recovery
+        self._numbering = Numbering(role)
+        self.transcript = Transcript(role)
+        self._early: deque[Block] = deque()
+        self._earlier_bytes = (0, 0)
         self._failed = False
         self._closed = False
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of all frames sent."""
-        return self._channel.bytes_sent
+        """Bytes of all frames sent, over all connections."""
+        return self._earlier_bytes[0] + self._channel.bytes_sent
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of all frames received."""
-        return self._channel.bytes_received
+        """Bytes of all frames received, over all connections."""
+        return self._earlier_bytes[1] + self._channel.bytes_received
 
     @property
     def closed(self) -> bool:
@@ -67,19 +67,22 @@ class Session:
         return self._closed or self._failed
 
     def bind(self, *, contract: bytes, session: bytes) -> None:
-        """Bind every later frame to what the handshake agreed on."""
-        self._contract, self._session = contract, session
+        """Bind every later frame to what the handshake agreed on. Only now can a connection be replaced."""
+        self._numbering.bind(contract=contract, session=session, keep=self._recovery is not None)
 
     def send(self, blocks: Iterable[Block]) -> None:
-        """Send blocks as they are computed.
+        """Send blocks as they are computed; waits while the peer has acknowledged too little.
 
         Raises:
             LocalProtocolError: the session is over.
-            TransportError: the connection failed.
+            SessionLostError: the peer started anew.
+            TransportError: the connection failed and could not be replaced.
         """
         for block in blocks:
             self._require_open()
-            self._send(block)
+            while not self._numbering.has_room(len(block.payload)):
+                self._take()
+            self._deliver(self._numbering.number(block))
             self.transcript.sent(block)
 
     def receive(self) -> Block:
@@ -89,74 +92,125 @@ class Session:
             LocalProtocolError: the session is over.
             PeerAbortedError: the peer stopped; a PeerPolicyError says at which limit.
             RemoteProtocolError: the frame does not fit this session.
-            TransportError: the connection failed, or nothing came in time.
+            SessionLostError: the peer started anew.
+            TransportError: the connection failed and could not be replaced, or nothing came in time.
         """
         self._require_open()
-        try:
-            frame = decode_frame(self._channel.receive(deadline_seconds=self._deadline_seconds))
-            self._check(frame)
-        except RemoteProtocolError:
-            self._failed = True
-            raise
-        self._received += 1
-        if frame.block.kind is Kind.ABORT:
-            self.close()
-            raise peer_aborted(frame.block.payload)
-        self.transcript.received(frame.block)
-        return frame.block
+        while not self._early:
+            self._take()
+        block = self._early.popleft()
+        self.transcript.received(block)
+        return block
 
-    def abort(self, error: BaseException) -> None:
+    def settle(self) -> bool:
+        """Wait until the peer has everything; return whether it says so.
+
+        Without an answer it may have everything all the same: the last acknowledgement can always be lost.
+
+        Raises:
+            RemoteProtocolError: the peer sends blocks although nothing is due.
+        """
+        if self._recovery is None:
+            return self._numbering.settled
+        try:
+            while not self._numbering.settled:
+                self._take()
+                if self._early:
+                    self._failed = True
+                    raise RemoteProtocolError("a block came after the end")
+        except TransportError:
+            return False
+        return True
+
+    def abort(self, error: BaseException | None = None) -> None:
         """Tell the peer that this side stops, without detail, and close.
+
+        Args:
+            error: why; nothing is told where the connection is gone anyway.
 
         Leaks:
             A code; where a policy stops it, which limit of the contract.
         """
         if self._closed:
             return
-        if not isinstance(error, TransportError):
-            self._try_to_tell(error)
+        if not isinstance(error, TransportError) or isinstance(error, PeerTimeoutError):
+            self._try(abort_block(error))
         self.close()
 
     def close(self) -> None:
-        """Deliver what was sent and end the connection."""
+        """Deliver what was sent, acknowledge what came, and end the connection."""
+        if not self.closed and self._numbering.owes:
+            self._try(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b""))
         self._closed = True
         self._channel.close()
+        if self._recovery is not None:
+            self._recovery.redial.end()
 
-    def _try_to_tell(self, error: BaseException) -> None:
+    def _try(self, block: Block) -> None:
         try:
-            self._send(abort_block(error))
+            self._channel.send(self._numbering.uncounted(block))
         except TransportError:
-            # The session is over either way; the error that is being reported matters more.
+            # The session is over either way; what is being reported matters more.
             self._closed = True
 
-    def _send(self, block: Block) -> None:
-        frame = Frame(
-            role=self._role,
-            contract=self._contract,
-            session=self._session,
-            sequence=self._sent,
-            acknowledged=self._received,
-            block=block,
-        )
-        self._channel.send(encode_frame(frame))
-        self._sent += 1
+    def _deliver(self, frame: bytes) -> None:
+        try:
+            self._channel.send(frame)
+        except PeerUnreachableError as error:
+            self._recover(error)  # the frame is kept, and sent with the others
 
-    def _check(self, frame: Frame) -> None:
-        if frame.role is self._role:
-            raise RemoteProtocolError(
-                f"both sides say they are the {self._role.name.lower().replace('_', ' ')}",
-                hint='one run file needs role = "data-owner", the other role = "label-owner"',
-            )
+    def _take(self) -> None:
+        """Take the next frame from the channel, or replace the channel; blocks wait in order."""
+        try:
+            data = self._channel.receive(deadline_seconds=self._deadline_seconds)
+            frame = decode_frame(data)
+            if frame.block.kind in (Kind.ABORT, Kind.RECONNECT):
+                raise self._ended_by(frame)
+            self._numbering.take(frame, size=len(data))
+        except LOST as error:
+            self._recover(error)
+            return
+        except RemoteProtocolError:
+            self._failed = True
+            raise
+        if frame.block.kind is not Kind.ACKNOWLEDGE:
+            self._early.append(frame.block)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        if self._numbering.bound and self._numbering.owes_much:
+            self._deliver(self._numbering.uncounted(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b"")))
+
+    def _ended_by(self, frame: Frame) -> MoietyError:
+        # A party may stop before it bound the session, so the binding of an ABORT is not compared.
+        self._numbering.check_role(frame)
         if frame.block.kind is Kind.ABORT:
-            return  # a party may stop before it bound the session, or between sending a frame and counting it
-        if frame.sequence != self._received:
-            raise RemoteProtocolError(f"frame {frame.sequence} came where frame {self._received} was due")
-        if frame.acknowledged > self._sent:
-            raise RemoteProtocolError(
-                f"the peer acknowledges {frame.acknowledged} frames, and {self._sent} were sent"
-            )
-        if (frame.contract, frame.session) != (self._contract, self._session):
-            raise RemoteProtocolError("a frame belongs to another contract or session")
+            self.close()
+            return peer_aborted(frame.block.payload)
+        if self._numbering.bound:
+            return RemoteProtocolError("RECONNECT came on a connection that stands")
+        lost = SessionLostError(
+            "the peer goes on with a session that this process does not know; it was told to start anew",
+            hint="start the label owner again if it does not do so by itself",
+        )
+        self._try(abort_block(lost))
+        self.close()
+        return lost
+
+    def _recover(self, error: MoietyError) -> None:
+        """Replace the connection, or raise what happened to it."""
+        if self._recovery is None or not self._numbering.bound:
+            self._failed = isinstance(error, RemoteProtocolError)
+            raise error
+        earlier = (self.bytes_sent, self.bytes_received)
+        self._channel.close()
+        try:
+            self._channel, blocks = self._recovery.reconnect(self._numbering, error)
+        except MoietyError:
+            self._failed = True
+            raise
+        self._earlier_bytes = earlier
+        self._early.extend(blocks)
 
     def _require_open(self) -> None:
         if self.closed:

@@ -7,6 +7,7 @@ Knows nothing of messages. Limits: frames of `MAX_FRAME_BYTES`, eight of them wa
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -29,6 +30,7 @@ from moiety.identity import Identity, host_name, same_certificate
 QUEUED_FRAMES: Final = 8
 FLUSH_SECONDS: Final = 5.0
 CONNECTIONS: Final = 8
+RETRY_SECONDS: Final = 0.3
 _POLL_SECONDS: Final = 0.2
 _SERVICE: Final = "moiety.Session"
 _METHOD: Final = "Exchange"
@@ -49,6 +51,8 @@ _OPTIONS: Final = (
     # Quick retries while the peer has not started yet.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Strangers who connect and say nothing are gone after this.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
     # The pinned peer is dialled directly, whatever proxy the environment names.
     ("grpc.enable_http_proxy", 0),
@@ -229,7 +233,7 @@ class DialledChannel(StreamChannel):
 
 
 def dial(address: str, *, identity: Identity, pinned: bytes, deadline_seconds: float) -> DialledChannel:
-    """Connect to a listening peer, trying again until the deadline.
+    """Connect to a listening peer, trying again until the deadline: also while it is in another session.
 
     Args:
         address: "host:port".
@@ -244,6 +248,22 @@ def dial(address: str, *, identity: Identity, pinned: bytes, deadline_seconds: f
     Leaks:
         Own certificate to whoever answers.
     """
+    until = time.monotonic() + deadline_seconds
+    while True:
+        left = max(until - time.monotonic(), 0.0)
+        try:
+            return _dial_once(address, identity=identity, pinned=pinned, seconds=left)
+        except grpc.FutureTimeoutError as error:
+            raise PeerUnreachableError(
+                f"no connection to {address} within {deadline_seconds:g} s", hint=_CAUSES
+            ) from error
+        except PeerUnreachableError:
+            if time.monotonic() + RETRY_SECONDS >= until:
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def _dial_once(address: str, *, identity: Identity, pinned: bytes, seconds: float) -> DialledChannel:
     credentials = grpc.ssl_channel_credentials(
         root_certificates=pinned,
         private_key=identity.key,
@@ -253,14 +273,12 @@ def dial(address: str, *, identity: Identity, pinned: bytes, deadline_seconds: f
     name = ("grpc.ssl_target_name_override", host_name(pinned))
     connection = grpc.secure_channel(address, credentials, options=(*_OPTIONS, name))
     try:
-        grpc.channel_ready_future(connection).result(timeout=deadline_seconds)
-    except grpc.FutureTimeoutError as error:
+        grpc.channel_ready_future(connection).result(timeout=seconds)
+        channel = DialledChannel(connection)
+        channel.open(address)
+    except BaseException:
         connection.close()
-        raise PeerUnreachableError(
-            f"no connection to {address} within {deadline_seconds:g} s", hint=_CAUSES
-        ) from error
-    channel = DialledChannel(connection)
-    channel.open(address)
+        raise
     return channel
 
 

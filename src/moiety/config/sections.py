@@ -66,6 +66,7 @@ class Peer(Section):
         dial: the peer's address.
         connect_deadline: seconds until a connection must stand.
         answer_deadline: seconds until an answer of a connected peer must be there.
+        reconnect_deadline: seconds that a session may be without a connection before it stops.
     """
 
     name: Name
@@ -74,6 +75,7 @@ class Peer(Section):
     dial: Address | None = None
     connect_deadline: Seconds = 60.0
     answer_deadline: Seconds = 600.0
+    reconnect_deadline: Seconds = 300.0
 
     @model_validator(mode="after")
     def _one_direction(self) -> Self:
