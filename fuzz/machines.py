@@ -177,6 +177,7 @@ def give_data_owner_terms(data: bytes) -> None:
     """Answer a label owner's terms of any content as a data owner with 40 rows does, and compare."""
     handshake = DataOwnerHandshake()
     proposal = handshake.receive(_hello(data, label_terms()))
+    assert proposal is not None  # none but a data owner that wants an assignment waits for more
     own = data_terms(purpose=proposal.purpose)
     handshake.answer(own)
     contract = handshake.agree(own)

@@ -37,6 +37,7 @@ SHARED = [
     ("reveals", "nothing", "gradients"),
     ("resumes", "", "ab" * 16),
     ("order", "", "ab" * 32),
+    ("split", "drawn", "label-owner"),
 ]
 
 

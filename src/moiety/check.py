@@ -10,6 +10,7 @@ from moiety import disclosure
 from moiety.bottom import check_bottom
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.crypto.sampling import SystemRandomness
+from moiety.data.periods import own_assignment, split_column
 from moiety.data.preparation import chosen_features
 from moiety.data.profile import (
     ColumnProfile,
@@ -61,7 +62,8 @@ def check(path: Path, *, peer: bool) -> Iterator[Finding]:
 
 def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding]:
     table = open_features(settings)
-    features = chosen_features(settings.table.features, table, besides=settings.table.id)
+    besides = (*settings.table.id, *split_column(settings.split))
+    features = chosen_features(settings.table.features, table, besides=besides)
     profile = _profile(settings, table, features)
     yield profile
     raise_first(profile)
@@ -69,7 +71,13 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding
     if settings.model.bottom is not None:
         preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
         inputs = check_bottom(settings, preparation.transform(table.first(2)))
-    yield disclosure.of_data_owner(settings, rows=table.rows, inputs=inputs, before=released_before(settings))
+    yield disclosure.of_data_owner(
+        settings,
+        rows=table.rows,
+        inputs=inputs,
+        before=released_before(settings),
+        assignment=own_assignment(settings.split, table),
+    )
     yield f"table: {table.rows} rows, {profile.inputs} prepared columns"
     if peer:
         channel, connector = connect(settings)
@@ -81,20 +89,22 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding
 def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Finding]:
     table = read_labels(settings)
     name, every_row = settings.table.target, np.arange(table.rows)
-    features = chosen_features(settings.table.features, table, besides=(*settings.table.id, name))
+    besides = (*settings.table.id, name, *split_column(settings.split))
+    features = chosen_features(settings.table.features, table, besides=besides)
     profile = _profile(settings, table, features, profile_column(table, name, use="target"))
     yield profile
     target = Target.fit(table.column(name), name=name, kind=settings.task.kind, rows=every_row)
     raise_first(profile)
     build_top(settings, outputs=target.outputs, own=profile.inputs)
     check_plan(settings)
-    terms = propose(settings, table, purpose="train", randomness=SystemRandomness())
-    yield disclosure.of_label_owner(settings, terms)
+    assignment = own_assignment(settings.split, table)
+    terms = propose(settings, table, purpose="train", randomness=SystemRandomness(), assignment=assignment)
+    yield disclosure.of_label_owner(settings, terms, assignment=assignment)
     yield f"table: {table.rows} rows, target {name}, {settings.task.kind}"
     if profile.inputs:
         yield f"own columns: {profile.inputs} prepared inputs of the top model, which stay here"
     if peer:
-        session, contract = agree(settings, terms, channel=None)
+        session, contract = agree(settings, terms, channel=None, assignment=assignment)
         finish(session)
         yield (
             f"peer: {settings.peer[0].name} agrees on {contract.in_features} in_features, "

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from moiety import checkpoint
+from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun, load_data_owner_run, load_label_owner_run
 from moiety.config import LabelOwnerRun as Settings
@@ -34,6 +35,7 @@ from moiety.ring import ACTIVATION_BITS, RingArray
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.step_rule import STEP_RULES
 from moiety.stopping import Followed
+from moiety.stratification import strata_of
 from moiety.top_model import build_top, inputs_of
 from moiety.trainer import RESULT_FILE, criterion_of, evaluate, fit
 from moiety.twin import TwinLink
@@ -170,7 +172,7 @@ def compare(label_owner: Path, data_owner: Path) -> Comparison:
 def join(label_owner: Path, data_owner: Path) -> Joined:
     """Read both folders of a finished run."""
     own, peer = load_label_owner_run(label_owner), load_data_owner_run(data_owner)
-    _, own_facts = checkpoint.load_model(own.folder)
+    own_arrays, own_facts = checkpoint.load_model(own.folder)
     arrays, facts = checkpoint.load_model(peer.folder)
     target = Target.from_json(own_facts["target"])
     own_table = read_table(own.table.source, columns=columns_to_read(own))
@@ -187,6 +189,9 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         batch=own.train.batch,
         epochs=own.train.epochs,
         whole_batches=own.protocol.name == "acml" and not trained,
+        assignment=Assignment(rows=table.rows, packed=own_arrays["assignment"].tobytes())
+        if "assignment" in own_arrays
+        else None,
     )
     return Joined(
         settings=own,
@@ -234,10 +239,11 @@ def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
     settings, batches = joined.settings, ClearBatches(joined)
     top = build_top(settings, outputs=joined.target.outputs, own=inputs_of(joined.own))
     training_N = joined.encoded[torch.from_numpy(joined.schedule.split_rows(Split.TRAIN))]
-    criterion = criterion_of(settings, joined.target, training_N)
+    strata = strata_of(settings, joined.encoded.numpy(), joined.schedule, classes=joined.target.outputs)
+    criterion = criterion_of(settings, joined.target, training_N, strata=strata)
     rule = Followed(epochs=joined.epochs, best_epoch=joined.kept_epoch)
-    fit(batches, layer, top, settings=settings, criterion=criterion, rule=rule)
-    return evaluate(batches, layer, top, split="test", kind=settings.task.kind)
+    fit(batches, layer, top, settings=settings, criterion=criterion, rule=rule, strata=strata)
+    return evaluate(batches, layer, top, split="test", kind=settings.task.kind, strata=strata)
 
 
 def _seed_networks(joined: Joined) -> None:

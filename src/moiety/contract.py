@@ -15,6 +15,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from moiety.assignment import Assignment
+from moiety.config import SplitBy
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import ProductNeed, ProductPlan, Scheme
 from moiety.crypto.schemes import SchemeName, scheme_for
@@ -36,6 +38,8 @@ _HINTS: Final = {
     "rows": "both tables must have the same rows in the same order",
     "order_digest": "order_digest covers the id columns: bring both tables into the same rows and order",
     "resumes": "one side holds no checkpoint of the run: restore its folder, or train a new model",
+    "split": 'the owner of the column writes by = ... and reveals = "periods" under [split], the other side '
+    'reveals = "periods" alone',
     "model": "train a new model, or restore both run folders from the same run",
 }
 
@@ -43,6 +47,23 @@ Count = Annotated[int, Field(ge=0, le=ROWS_LIMIT)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+class Assigned(BaseModel):
+    """What the owner of the column states of an assignment of rows to splits, before it sends it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    digest: Hex32
+    training: Count
+    validation: Count
+    test: Count
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> "Assigned":
+        """Return digest and counts."""
+        training, validation, test = assignment.counts
+        return cls(digest=assignment.digest.hex(), training=training, validation=validation, test=test)
 
 
 class Terms(BaseModel):
@@ -58,6 +79,7 @@ class Terms(BaseModel):
         rows: rows of the aligned table.
         order_digest: digest of the aligned ids in their order; of the row count where there are no ids.
         model: which saved model a prediction uses; empty when training.
+        split: who says which rows are in which split.
         resumes: id of the run that goes on; empty for a new one.
         order: the seed of its row order; empty for a new run, which draws one from both nonces.
     """
@@ -73,6 +95,7 @@ class Terms(BaseModel):
     rows: Count
     order_digest: Hex32
     model: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{8,})?$")] = ""
+    split: SplitBy = "drawn"
     resumes: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
     order: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
@@ -96,6 +119,7 @@ class LabelOwnerTerms(Terms):
     test: Fraction
     may_stop: bool = False
     keep: Literal["last", "best"] = "last"
+    assigned: Assigned | None = None
 
 
 class DataOwnerTerms(Terms):
@@ -112,6 +136,7 @@ class DataOwnerTerms(Terms):
     smallest_batch: int
     wide_layer: bool
     early_stopping: bool = True
+    assigned: Assigned | None = None
 
     @property
     def policy(self) -> Policy:
@@ -178,6 +203,7 @@ class Contract:
 
     label_owner: LabelOwnerTerms
     data_owner: DataOwnerTerms
+    assignment: Assignment | None = None
 
     @cached_property
     def digest(self) -> bytes:
@@ -218,7 +244,9 @@ class Contract:
     def schedule(self) -> Schedule:
         """Splits and batches."""
         seed = order_seed(self.label_owner, self.data_owner.nonce)
-        return schedule_of(self.label_owner, seed, activations=self.data_owner.activations)
+        return schedule_of(
+            self.label_owner, seed, activations=self.data_owner.activations, assignment=self.assignment
+        )
 
     @property
     def trains_bottom(self) -> bool:
@@ -355,7 +383,11 @@ def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
 
 
 def schedule_of(
-    label_owner: LabelOwnerTerms, seed: Seed, *, activations: Literal["fixed", "trained"]
+    label_owner: LabelOwnerTerms,
+    seed: Seed,
+    *,
+    activations: Literal["fixed", "trained"],
+    assignment: Assignment | None = None,
 ) -> Schedule:
     """Return the schedule that the label owner's terms and a jointly drawn seed give.
 
@@ -370,4 +402,5 @@ def schedule_of(
         batch=label_owner.batch,
         epochs=label_owner.epochs,
         whole_batches=label_owner.protocol == "acml" and activations == "fixed",
+        assignment=assignment,
     )

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from moiety import checkpoint
 from moiety.activation_file import ActivationFile
+from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
+from moiety.contract import Assigned, Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
+from moiety.data.periods import own_assignment
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
 from moiety.errors import (
@@ -37,11 +39,17 @@ from moiety.ledger import Ledger
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
 from moiety.policy import Meter, Totals
-from moiety.products import REVEALS_GRADIENTS
 from moiety.protocol.data_owner import DataOwner
-from moiety.protocol.handshake import DataOwnerHandshake, make_keys, public_key, read_public_key
+from moiety.protocol.handshake import (
+    DataOwnerHandshake,
+    assignment_blocks,
+    make_keys,
+    public_key,
+    read_public_key,
+)
 from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.state import Activations, DataOwnerState, Features
+from moiety.revealed import revealed_lines
 from moiety.schedule import RowIndices, Split
 from moiety.session import Session
 
@@ -85,7 +93,8 @@ class DataOwnerParty(Secret):
         self._ledger = ledger
         self._randomness = randomness
         self._report = report
-        self._handshake = DataOwnerHandshake()
+        self._handshake = DataOwnerHandshake(split=settings.split.decided_by, rows=table.rows)
+        self._assignment: Assignment | None = None
         self._weight_seed = randomness.seed()
         self._saved: DataOwnerState | None = None
         self._preparation: Preparation | None = None
@@ -116,18 +125,30 @@ class DataOwnerParty(Secret):
 
     def _answer(self, block: Block) -> Iterator[Block]:
         proposal = self._handshake.receive(block)
+        if proposal is None:
+            return  # the label owner's assignment of rows to splits is on its way
+        self._assignment = self._assigned(proposal)
         terms = self._terms(proposal)
         yield self._handshake.answer(terms)
-        self.contract = self._handshake.agree(terms)
+        self.contract = self._handshake.agree(terms, assignment=self._assignment)
+        if terms.assigned is not None and self._assignment is not None:
+            yield from assignment_blocks(self._assignment)
         self._report(
             f"{proposal.purpose}: {proposal.rows} rows, {terms.in_features} in_features, "
             f"{proposal.out_features} out_features, {terms.parameters}"
         )
-        if self.contract.trains_bottom:
-            self._report(REVEALS_GRADIENTS)
+        for sentence in revealed_lines(self.contract, Role.DATA_OWNER):
+            self._report(sentence)
+
+    def _assigned(self, proposal: LabelOwnerTerms) -> Assignment | None:
+        """Return which rows are in which split, where a column decides it: own, or the label owner's."""
+        if proposal.purpose != "train":
+            return None
+        return self._handshake.assignment or own_assignment(self._settings.split, self._table)
 
     def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
         policy, before = self._settings.policy, self._before()
+        own = None if self._settings.split.by is None else self._assignment
         stated = DataOwnerTerms(
             run=self._settings.run,
             purpose=proposal.purpose,
@@ -139,6 +160,8 @@ class DataOwnerParty(Secret):
             order_digest=self._table.id_digest(self._settings.table.id).hex(),
             model=self._load() if proposal.purpose == "predict" else "",
             nonce=self._randomness.seed().hex(),
+            split=self._settings.split.decided_by if proposal.purpose == "train" else "drawn",
+            assigned=None if own is None else Assigned.of(own),
             in_features=0,
             released_z_per_row_limit=policy.released_z_per_row,
             released_z_per_row_before=before.released_z_per_row,
@@ -148,10 +171,11 @@ class DataOwnerParty(Secret):
             wide_layer=policy.wide_layer,
             early_stopping=policy.early_stopping,
         )
-        if proposal.rows != self._table.rows:
+        if (proposal.rows, proposal.split) != (stated.rows, stated.split):
             return stated  # the parties differ; both sides will say so from the terms alone
         stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
-        parameters = Contract(label_owner=proposal, data_owner=stated).parameters
+        agreed = Contract(label_owner=proposal, data_owner=stated, assignment=self._assignment)
+        parameters = agreed.parameters
         return stated.model_copy(update={"parameters": parameters})
 
     def _activations_kind(self, proposal: LabelOwnerTerms) -> Literal["fixed", "trained"]:
@@ -160,7 +184,9 @@ class DataOwnerParty(Secret):
 
     def _prepare(self, proposal: LabelOwnerTerms, nonce: str) -> int:
         kind = self._activations_kind(proposal)
-        schedule = schedule_of(proposal, order_seed(proposal, nonce), activations=kind)
+        schedule = schedule_of(
+            proposal, order_seed(proposal, nonce), activations=kind, assignment=self._assignment
+        )
         if self._preparation is None:
             rows = schedule.split_rows(Split.TRAIN)
             self._preparation = fit_preparation(self._settings, self._table, rows=rows)

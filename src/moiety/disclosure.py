@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from moiety.assignment import Assignment
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
 from moiety.contract import DataOwnerTerms, LabelOwnerTerms, Terms
 from moiety.policy import Totals
@@ -23,6 +24,8 @@ MEANINGS: Final = {
     "model": "saved model",
     "resumes": "run that goes on",
     "order": "its row order",
+    "split": "split decided by",
+    "assigned": "rows of each split",
     "nonce": "random number of the session",
     "in_features": "inputs of the layer",
     "activations": "inputs are",
@@ -49,6 +52,11 @@ _ORDER: Final = "a digest of all ids in row order: whoever guesses the whole lis
 _NO_ORDER: Final = "a digest of the number of rows only: no ids are named"
 _GRADIENTS: Final = "one gradient for each training row, from which the data owner can tell the labels"
 _IN_USE: Final = "what the ledger says, which another process is writing to now"
+_DECIDED: Final = {
+    "drawn": "a seed that both draw",
+    "data-owner": "a column of the data owner's",
+    "label-owner": "a column of the label owner's",
+}
 _OTHER_SIDES: Final = "as the peer proposes"
 
 
@@ -69,7 +77,14 @@ class Disclosure:
     kept: tuple[str, ...] = field(default=())
 
 
-def of_data_owner(settings: DataOwnerRun, *, rows: int, inputs: int, before: Totals | None) -> Disclosure:
+def of_data_owner(
+    settings: DataOwnerRun,
+    *,
+    rows: int,
+    inputs: int,
+    before: Totals | None,
+    assignment: Assignment | None = None,
+) -> Disclosure:
     """Say what a data owner shows.
 
     Args:
@@ -77,6 +92,7 @@ def of_data_owner(settings: DataOwnerRun, *, rows: int, inputs: int, before: Tot
         rows: of the table.
         inputs: prepared columns, or outputs of the bottom model.
         before: what earlier runs released; None where that cannot be told now.
+        assignment: of rows to splits, where an own column decides it.
     """
     known = {
         **_common(settings, rows=rows),
@@ -88,6 +104,7 @@ def of_data_owner(settings: DataOwnerRun, *, rows: int, inputs: int, before: Tot
         "released_z_per_row_limit": settings.policy.released_z_per_row,
         "predictions_limit": settings.policy.predictions,
         **settings.policy.model_dump(),
+        "assigned": _assigned(assignment),
     }
     return Disclosure(
         peer=settings.peer[0].name,
@@ -101,14 +118,21 @@ def of_data_owner(settings: DataOwnerRun, *, rows: int, inputs: int, before: Tot
     )
 
 
-def of_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> Disclosure:
+def of_label_owner(
+    settings: LabelOwnerRun, terms: LabelOwnerTerms, *, assignment: Assignment | None = None
+) -> Disclosure:
     """Say what a label owner shows.
 
     Args:
         settings: the run file.
         terms: what it would propose now.
+        assignment: of rows to splits, where an own column decides it.
     """
-    known = {**terms.model_dump(), **_common(settings, rows=terms.rows)}
+    known = {
+        **terms.model_dump(),
+        **_common(settings, rows=terms.rows),
+        "assigned": _assigned(assignment),
+    }
     return Disclosure(
         peer=settings.peer[0].name,
         stated=_stated(LabelOwnerTerms, known),
@@ -135,7 +159,15 @@ def _common(settings: AnyRun, *, rows: int) -> dict[str, Any]:
         "nonce": _FRESH,
         "resumes": "of a training that is resumed: the number of its first session",
         "order": "of a training that is resumed: the seed of its row order",
+        "split": _DECIDED[settings.split.decided_by],
     }
+
+
+def _assigned(assignment: Assignment | None) -> str:
+    if assignment is None:
+        return "nothing: no own column decides it"
+    training, validation, test = assignment.counts
+    return f"{training} training, {validation} validation and {test} test rows, and a digest of which"
 
 
 def _stated(kind: type[Terms], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +187,7 @@ def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
         sent["activations, encrypted"] = "under a key that only this side has"
     if settings.trains_bottom:
         sent["own share of W, encrypted"] = "under a key that only this side has"
+    sent |= _periods(settings)
     sent["masked products"] = "uniformly random numbers to whoever sees them"
     sent["timing"] = "when answers are ready, and that the run has finished or stopped"
     return sent
@@ -168,10 +201,18 @@ def _sent_by_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> dic
         sent["gradients"] = f"if the data owner trains a bottom model: {_GRADIENTS}"
     if settings.protocol.name != "blind":
         sent["masked products"] = "uniformly random numbers to whoever sees them"
+    sent |= _periods(settings)
     sent |= _about_the_end(terms)
     sent["requests"] = "which batches of the agreed order are trained on, evaluated or scored"
     sent["timing"] = "when requests come, and that the run has finished or stopped"
     return sent
+
+
+def _periods(settings: AnyRun) -> dict[str, str]:
+    """Say what a column that splits the rows shows; one of the peer's shows this side nothing of its own."""
+    if settings.split.by is None:
+        return {}
+    return {"the split": f"which rows lie in which period of column {settings.split.by}: two bits for each"}
 
 
 def _about_the_end(terms: LabelOwnerTerms) -> dict[str, str]:

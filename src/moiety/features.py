@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moiety.bottom import check_bottom
 from moiety.config import DataOwnerRun as Settings
 from moiety.config.source import ledger_name
+from moiety.data.periods import own_assignment, split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
@@ -33,7 +34,9 @@ def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
 
 def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
     """Fit the run file's preparation on some rows of the table."""
-    features = chosen_features(settings.table.features, table, besides=settings.table.id)
+    features = chosen_features(
+        settings.table.features, table, besides=(*settings.table.id, *split_column(settings.split))
+    )
     return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
 
 
@@ -45,7 +48,7 @@ def open_features(settings: Settings) -> Table:
         CheckpointError: a copy cannot be written beside the run's folder.
     """
     wanted = settings.table.features
-    columns = None if wanted == "all" else [*settings.table.id, *wanted]
+    columns = None if wanted == "all" else [*settings.table.id, *wanted, *split_column(settings.split)]
     return read_table(settings.table.source, columns=columns, scratch=settings.folder)
 
 
@@ -58,6 +61,7 @@ def read_features(settings: Settings) -> Table:
     """
     table = open_features(settings)
     preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
+    own_assignment(settings.split, table)
     if settings.model.bottom is not None:
         check_bottom(settings, preparation.transform(table.first(2)))
     return table

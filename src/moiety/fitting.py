@@ -14,7 +14,7 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.data.target import Target
 from moiety.errors import ConfigError
 from moiety.label_owner import Batch
-from moiety.metrics import METRICS, SMALLER_IS_BETTER
+from moiety.metrics import SMALLER_IS_BETTER, measure
 from moiety.networks import (
     Criterion,
     advance,
@@ -25,6 +25,7 @@ from moiety.networks import (
 from moiety.nn import InteractiveLinear
 from moiety.observer import Watcher
 from moiety.stopping import BestModel, EpochRule, Fitted, Followed, metric_of
+from moiety.stratification import Strata, row_weights
 from moiety.top_model import apply_top
 
 
@@ -36,6 +37,7 @@ def fit(
     settings: Settings,
     criterion: Criterion,
     rule: EpochRule | None = None,
+    strata: Strata | None = None,
     observer: Watcher | None = None,
 ) -> Fitted:
     """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so."""
@@ -59,7 +61,7 @@ def fit(
             losses.append(float(loss.detach()))
             if observer is not None:
                 observer.step(epoch, batch, losses[-1])
-        metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind)
+        metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind, strata=strata)
         advance(schedule, metric=metrics.get(metric_of(settings), 0.0))
         history.append(metrics)
         if observer is not None:
@@ -81,8 +83,9 @@ def evaluate(
     *,
     split: str,
     kind: str,
+    strata: Strata | None = None,
 ) -> dict[str, float]:
-    """Score one split and return its metrics; nothing where the split is empty."""
+    """Score one split and return its metrics, weighted by class as `strata` says; {} where it is empty."""
     top.eval()
     scores, targets = [], []
     with torch.no_grad():
@@ -93,18 +96,25 @@ def evaluate(
         return {}
     target = torch.cat(targets).numpy().astype(np.float64)
     score = torch.cat(scores).numpy().astype(np.float64)
-    return {name: metric(target, score) for name, metric in METRICS[kind].items()}
+    factor_C = None if strata is None else strata.metric_factors(split)
+    weight_N = None if factor_C is None else row_weights(target, factor_C)
+    return measure(kind, target, score, weight_N=weight_N)
 
 
-def criterion_of(settings: Settings, target: Target, training_N: Tensor) -> Criterion:
+def criterion_of(
+    settings: Settings, target: Target, training_N: Tensor, *, strata: Strata | None = None
+) -> Criterion:
     """Return the run file's loss, with class weights from the training rows where they are balanced.
+
+    Balanced weights even out the classes' shares, whatever they are: `strata` adds nothing to them.
 
     Raises:
         ConfigError: as many class weights as there are classes are needed.
     """
     weights = settings.task.class_weights
+    factor_C = None if strata is None else strata.loss_factors()
     if weights is None:
-        return make_loss(settings.task.kind, None)
+        return make_loss(settings.task.kind, None if factor_C is None else factor_C.tolist())
     classes = max(2, target.outputs)
     if weights == "balanced":
         counts = np.bincount(training_N.numpy().astype(np.int64), minlength=classes)
@@ -114,7 +124,8 @@ def criterion_of(settings: Settings, target: Target, training_N: Tensor) -> Crit
             f"task.class_weights has {len(weights)} values, and the target has {classes} classes",
             hint="write one weight for each class, in ascending order of the classes",
         )
-    return make_loss(settings.task.kind, list(weights))
+    by_class = np.array(weights) * (1.0 if factor_C is None else factor_C)
+    return make_loss(settings.task.kind, by_class.tolist())
 
 
 def output_of(output: Tensor, kind: str) -> Tensor:

@@ -20,6 +20,7 @@ from moiety.config import load_label_owner_run
 from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
+from moiety.data.periods import own_assignment
 from moiety.data.target import Target
 from moiety.errors import (
     ConfigError,
@@ -189,6 +190,8 @@ class LabelOwnerRun(Secret):
         arrays = {f"top.{name}": value.numpy() for name, value in top.state_dict().items()}
         arrays |= {f"rule.{name}": value for name, value in self._layer.rule.state().items()}
         arrays |= {"share": share, "bias": self._layer.bias.detach().numpy()}
+        if self.contract.assignment is not None:
+            arrays["assignment"] = np.frombuffer(self.contract.assignment.packed, dtype=np.uint8)
         facts = {
             "model": self.contract.session.hex(),
             "updates": self._machine.updates,
@@ -242,8 +245,9 @@ def open_run(
     every_row = np.arange(table.rows)
     Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=every_row)
     fit_own(settings, table, rows=every_row)
-    terms = propose(settings, table, purpose="train", randomness=source)
-    session, contract = agree(settings, terms, channel=channel)
+    assignment = own_assignment(settings.split, table)
+    terms = propose(settings, table, purpose="train", randomness=source, assignment=assignment)
+    session, contract = agree(settings, terms, channel=channel, assignment=assignment)
     try:
         seed = source.seed()
         machine = open_machine(

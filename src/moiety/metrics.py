@@ -40,9 +40,9 @@ def ks(target_N: Numbers, score_N: Numbers) -> float:
     return float(np.abs(below_zeros - below_ones).max())
 
 
-def accuracy(target_N: Numbers, score_NK: Numbers) -> float:
-    """Return the share of rows whose largest score is the target's."""
-    return float(np.mean(np.argmax(score_NK, axis=1) == target_N))
+def accuracy(target_N: Numbers, score_NK: Numbers, weight_N: Numbers | None = None) -> float:
+    """Return the share of rows whose largest score is the target's; each row counts by its weight."""
+    return float(np.average(np.argmax(score_NK, axis=1) == target_N, weights=weight_N))
 
 
 def rmse(target_N: Numbers, score_N: Numbers) -> float:
@@ -52,8 +52,26 @@ def rmse(target_N: Numbers, score_N: Numbers) -> float:
 
 SMALLER_IS_BETTER: Final = frozenset({"RMSE"})
 
-METRICS: Final[dict[str, dict[str, Callable[[Numbers, Numbers], float]]]] = {
+METRICS: Final[dict[str, dict[str, Callable[..., float]]]] = {
     "binary": {"AUC": auc, "KS": ks},
     "multiclass": {"accuracy": accuracy},
     "regression": {"RMSE": rmse},
 }
+
+
+def measure(
+    kind: str, target_N: Numbers, score: Numbers, *, weight_N: Numbers | None = None
+) -> dict[str, float]:
+    """Return the metrics of a task by name.
+
+    Args:
+        kind: of the task.
+        target_N: targets.
+        score: outputs, (N,) or (N, classes).
+        weight_N: how much each row counts, the same for all rows of a class. AUC and KS compare the classes
+            as wholes, and are the same with and without.
+    """
+    return {
+        name: metric(target_N, score, weight_N) if metric is accuracy else metric(target_N, score)
+        for name, metric in METRICS[kind].items()
+    }

@@ -6,7 +6,8 @@ import numpy as np
 
 from moiety.label_leak import label_leakage
 from moiety.label_owner import Batch, LabelOwnerRun
-from moiety.products import REVEALS_GRADIENTS
+from moiety.messages import Role
+from moiety.revealed import revealed_lines
 from moiety.schedule import Split
 
 
@@ -53,8 +54,8 @@ class Watcher:
         self._observer = observer
         self._run = run
         self.leakage: dict[str, float] = {}
-        if run.contract.trains_bottom:
-            observer.notice(REVEALS_GRADIENTS)
+        for sentence in revealed_lines(run.contract, Role.LABEL_OWNER):
+            observer.notice(sentence)
         observer.begin(epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN)))
 
     def step(self, epoch: int, batch: Batch, loss: float) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from moiety.assignment import Assignment
 from moiety.block_file import BlockFile
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
-from moiety.contract import Contract, LabelOwnerTerms
+from moiety.contract import Assigned, Contract, LabelOwnerTerms
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.data.table import Table
 from moiety.errors import (
@@ -30,9 +31,16 @@ from moiety.session import Session
 
 
 def propose(
-    settings: Settings, table: Table, *, purpose: Any, randomness: Randomness, model: str = ""
+    settings: Settings,
+    table: Table,
+    *,
+    purpose: Any,
+    randomness: Randomness,
+    model: str = "",
+    assignment: Assignment | None = None,
 ) -> LabelOwnerTerms:
-    """Return this side's terms for a session."""
+    """Return this side's terms for a session; the assignment is `periods.own_assignment`'s."""
+    split = settings.split.decided_by if purpose == "train" else "drawn"
     return LabelOwnerTerms(
         run=settings.run,
         purpose=purpose,
@@ -46,15 +54,27 @@ def propose(
         out_features=settings.model.units,
         epochs=settings.train.epochs if purpose == "train" else 1,
         batch=settings.train.batch,
-        validation=settings.split.validation,
-        test=settings.split.test,
+        split=split,
+        assigned=None if assignment is None else Assigned.of(assignment),
+        validation=settings.split.validation if split == "drawn" else 0.0,
+        test=settings.split.test if split == "drawn" else 0.0,
         may_stop=settings.train.may_stop and purpose == "train",
         keep="best" if settings.train.keeps_best and purpose == "train" else "last",
     )
 
 
-def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None) -> tuple[Session, Contract]:
-    """Connect and shake hands; the session is bound to the contract."""
+def agree(
+    settings: Settings,
+    terms: LabelOwnerTerms,
+    *,
+    channel: Channel | None,
+    assignment: Assignment | None = None,
+) -> tuple[Session, Contract]:
+    """Connect and shake hands; the session is bound to the contract.
+
+    Leaks:
+        To the data owner, the terms, and the assignment of rows to splits where there is one.
+    """
     peer = settings.peer[0]
     recovery = None
     if channel is None:
@@ -64,9 +84,11 @@ def agree(settings: Settings, terms: LabelOwnerTerms, *, channel: Channel | None
         channel, role=Role.LABEL_OWNER, deadline_seconds=peer.answer_deadline, recovery=recovery
     )
     try:
-        handshake = LabelOwnerHandshake(terms)
-        session.send([handshake.hello()])
+        handshake = LabelOwnerHandshake(terms, assignment=assignment)
+        session.send(handshake.opening())
         contract = handshake.receive(session.receive())
+        while contract is None:  # blocks of the data owner's assignment follow its terms
+            contract = handshake.receive(session.receive())
     except ContractMismatchError as error:
         session.abort(error)
         if error.field == "model":

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.crypto.secret import Secret
+from moiety.data.periods import split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.schedule import RowIndices
@@ -64,7 +65,12 @@ def columns_to_read(settings: Settings, *, saved: Preparation | None = None) -> 
         return [*settings.table.id, *(column.name for column in saved.columns)]
     if settings.table.features == "all":
         return None
-    return [*settings.table.id, settings.table.target, *settings.table.features]
+    return [
+        *settings.table.id,
+        settings.table.target,
+        *settings.table.features,
+        *split_column(settings.split),
+    ]
 
 
 def read_labels(settings: Settings) -> Table:
@@ -83,7 +89,7 @@ def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Pre
     Raises:
         ConfigError, DataError: as `Preparation.fit`.
     """
-    besides = (*settings.table.id, settings.table.target)
+    besides = (*settings.table.id, settings.table.target, *split_column(settings.split))
     features = chosen_features(settings.table.features, table, besides=besides)
     if not features:
         return None

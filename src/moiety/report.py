@@ -1,8 +1,10 @@
 """What is printed when a training is over."""
 
+from moiety.products import REVEALS_GRADIENTS
 from moiety.trainer import Result
 
 MEGABYTE = 1e6
+_CLASSES_SHOWN = 12
 
 
 def result_lines(result: Result) -> list[str]:
@@ -10,6 +12,8 @@ def result_lines(result: Result) -> list[str]:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
     sent, received = result.bytes_sent / MEGABYTE, result.bytes_received / MEGABYTE
     return [
+        *_end_lines(result),
+        *_class_lines(result),
         f"test: {metrics or 'no test rows'}",
         f"time: {result.seconds:.1f} s for {result.steps} steps",
         f"traffic: {sent:.1f} MB sent, {received:.1f} MB received",
@@ -35,8 +39,30 @@ def learnt_lines(result: Result) -> list[str]:
     released = f"{result.released_z_per_row} values of z for each training row"
     return [
         f"data owner learnt: {shown}; " + _label_line(result),
+        *(f"agreed on beyond that: {each}" for each in result.disclosed if each != REVEALS_GRADIENTS),
         f"label owner learnt: {released}; from rows it knows it can estimate the features of the others",
     ]
+
+
+def _end_lines(result: Result) -> list[str]:
+    """Say why the training ended early, and which epoch's weights were kept."""
+    epochs = len(result.validation)
+    stopped = [] if result.stopped is None else [f"stopped after epoch {epochs}: {result.stopped}"]
+    if result.kept_epoch is None:
+        return stopped
+    return [*stopped, f"kept: the weights of epoch {result.kept_epoch + 1}, the best of {epochs}"]
+
+
+def _class_lines(result: Result) -> list[str]:
+    if not result.class_counts:
+        return []
+    shown = ", ".join(f"{split} {_joined(counts)}" for split, counts in result.class_counts.items())
+    return [f"rows of each class, known to this side only: {shown}"]
+
+
+def _joined(counts: list[int]) -> str:
+    shown = [str(count) for count in counts[:_CLASSES_SHOWN]]
+    return " + ".join(shown if len(counts) <= _CLASSES_SHOWN else [*shown, "..."])
 
 
 def _label_line(result: Result) -> str:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from moiety.crypto.parameters import session_error
 from moiety.label_owner import LabelOwnerRun
+from moiety.messages import Role
 from moiety.products import Product
+from moiety.revealed import revealed_lines
 from moiety.schedule import Split
 from moiety.stopping import Fitted
 
@@ -22,6 +24,9 @@ class Result:
     """What a training gave, what it cost, and what it released.
 
     Args:
+        class_counts: rows of each class in each split, in ascending order of the classes; empty for a
+            regression.
+        disclosed: what this run revealed beyond what every run does, in sentences.
         kept_epoch: the best epoch, from 0, whose weights were saved; None: those of the last one.
         stopped: why the training ended before the agreed epochs; None where it did not.
         label_leakage: AUC of each attack on labels from what the data owner was shown, the largest of all
@@ -42,6 +47,8 @@ class Result:
     rows: int
     steps: int
     clipped_gradients: int
+    class_counts: dict[str, list[int]]
+    disclosed: list[str]
     kept_epoch: int | None
     stopped: str | None
     released_z_per_row: int
@@ -84,6 +91,7 @@ def result_of(
     fitted: Fitted,
     seconds: float,
     leakage: dict[str, float],
+    counts: dict[str, list[int]],
 ) -> Result:
     """Gather the result of a finished run."""
     contract, steps = run.contract, run.updates
@@ -101,6 +109,8 @@ def result_of(
     return Result(
         test=test,
         validation=fitted.validation,
+        class_counts=counts,
+        disclosed=list(revealed_lines(contract, Role.LABEL_OWNER)),
         kept_epoch=fitted.kept_epoch,
         stopped=fitted.stopped,
         seconds=seconds,

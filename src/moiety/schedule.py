@@ -1,9 +1,10 @@
 """Which rows are in which split and batch: a function of one jointly drawn seed, and of nothing else.
 
-Both parties compute it, so that neither chooses an order. Batches of an epoch have equal sizes up to one
-row, none above the agreed batch. Where activations are encrypted once for a whole run, `whole_batches` fixes
-once which rows sit together, and an epoch only orders the batches. Imported by the contract, the protocols
-and the parties' loops.
+Where both agreed that a column decides the split, an `Assignment` takes the seed's place for it; the order
+within a split still comes from the seed. Both parties compute it, so that neither chooses an order. Batches
+of an epoch have equal sizes up to one row, none above the agreed batch. Where activations are encrypted
+once for a whole run, `whole_batches` fixes once which rows sit together, and an epoch only orders the
+batches. Imported by the contract, the protocols and the parties' loops.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.assignment import Assignment
 from moiety.crypto.sampling import Seed, expand_words
 
 RowIndices = NDArray[np.int64]
@@ -56,6 +58,8 @@ class Schedule:
         batch: the largest batch.
         epochs: training passes.
         whole_batches: every epoch has the same batches, in an order of its own.
+        assignment: the split of each row, where a column decides it; `validation` and `test` are not asked
+            then, and orders still come from the seed.
     """
 
     seed: Seed
@@ -65,9 +69,14 @@ class Schedule:
     batch: int
     epochs: int
     whole_batches: bool = False
+    assignment: Assignment | None = None
 
     @cached_property
     def _split_rows(self) -> dict[Split, RowIndices]:
+        if self.assignment is not None:
+            assigned = (Split.TRAIN, Split.VALIDATION, Split.TEST)
+            rows = {split: self.assignment.rows_in(split) for split in assigned}
+            return {**rows, Split.ALL: np.arange(self.rows)}
         order = _permutation(self.seed, b"split", index=0, count=self.rows)
         test = round(self.test * self.rows)
         held_out = test + round(self.validation * self.rows)

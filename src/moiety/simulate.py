@@ -42,6 +42,7 @@ def handshake(label_terms: LabelOwnerTerms, data_terms: DataOwnerTerms) -> Contr
     label_owner, data_owner = LabelOwnerHandshake(label_terms), DataOwnerHandshake()
     data_owner.receive(label_owner.hello())
     contract = label_owner.receive(data_owner.answer(data_terms))
+    assert contract is not None
     assert contract == data_owner.agree(data_terms)
     return contract
 

@@ -13,6 +13,7 @@ from moiety.label_owner import open_run
 from moiety.observer import Observer, Silence, Watcher
 from moiety.result import RESULT_FILE, Result, result_of, training_rows
 from moiety.stopping import check_plan, stopping_of
+from moiety.stratification import strata_of
 from moiety.top_model import build_top, inputs_of
 
 __all__ = [
@@ -48,18 +49,28 @@ def train(
         top = build_top(run.settings, outputs=run.target.outputs, own=inputs_of(run.own))
         begin = time.perf_counter()
         watcher = Watcher(observer or Silence(), run)
+        strata = strata_of(run.settings, run.encoded.numpy(), run.schedule, classes=run.target.outputs)
+        training_N = run.encoded[training_rows(run)]
         fitted = fit(
             run.batches,
             layer,
             top,
             settings=run.settings,
-            criterion=criterion_of(run.settings, run.target, run.encoded[training_rows(run)]),
+            criterion=criterion_of(run.settings, run.target, training_N, strata=strata),
+            strata=strata,
             rule=stopping_of(run.settings, run.schedule, steps_per_epoch=run.contract.steps_per_epoch),
             observer=watcher,
         )
-        test = evaluate(run.batches, layer, top, split="test", kind=run.settings.task.kind)
+        test = evaluate(run.batches, layer, top, split="test", kind=run.settings.task.kind, strata=strata)
         seconds = time.perf_counter() - begin
         folder = run.save(top)
-        result = result_of(run, test=test, fitted=fitted, seconds=seconds, leakage=watcher.leakage)
+        result = result_of(
+            run,
+            test=test,
+            fitted=fitted,
+            seconds=seconds,
+            leakage=watcher.leakage,
+            counts={} if strata is None else dict(strata.counts),
+        )
     (folder / RESULT_FILE).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result

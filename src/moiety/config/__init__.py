@@ -19,6 +19,7 @@ from moiety.config.sections import (
     LocalTraining,
     Peer,
 )
+from moiety.config.split import PeriodSplit, SplitBy
 from moiety.errors import ConfigError
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "LabelOwnerRun",
     "LocalTraining",
     "Peer",
+    "PeriodSplit",
+    "SplitBy",
     "load_data_owner_run",
     "load_label_owner_run",
     "load_run",

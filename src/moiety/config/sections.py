@@ -5,12 +5,10 @@ only.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     StringConstraints,
@@ -18,7 +16,9 @@ from pydantic import (
 )
 
 from moiety.config.problems import refusal
+from moiety.config.section import Section
 from moiety.config.source import TableSource, require_ids
+from moiety.config.split import FeatureSplit, LabelSplit
 from moiety.config.values import (
     Address,
     AllOrAny,
@@ -29,24 +29,12 @@ from moiety.config.values import (
     Count,
     Factory,
     File,
-    Fraction,
     Name,
     Option,
     PrepareRule,
     Seconds,
     Widths,
 )
-
-LARGEST_SPLIT_SUM: Final = 0.95
-"""Validation and test rows together stay below this, so that training rows remain."""
-
-
-class Section(BaseModel):
-    """Base of every table of a run file: no unknown keys, no conversion of types, immutable."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class OwnFiles(Section):
@@ -184,22 +172,6 @@ class Task(Section):
     def _classes_to_weigh(self) -> Self:
         if self.kind == "regression" and self.class_weights is not None:
             raise refusal("has class_weights, and a regression has no classes", hint="leave them out")
-        return self
-
-
-class SplitFractions(Section):
-    """`[split]`: fractions of the rows that are kept from training."""
-
-    validation: Fraction = 0.1
-    test: Fraction = 0.2
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> Self:
-        if self.validation + self.test >= LARGEST_SPLIT_SUM:
-            raise refusal(
-                f"keeps {self.validation + self.test:g} of the rows from training",
-                hint=f"make validation + test less than {LARGEST_SPLIT_SUM}",
-            )
         return self
 
 
@@ -353,9 +325,20 @@ class LabelOwnerRun(Run):
     table: LabelTable
     prepare: dict[Column, PrepareRule] = Field(default_factory=dict)
     task: Task = Task()
-    split: SplitFractions = SplitFractions()
+    split: LabelSplit = LabelSplit()
     model: ModelShape = ModelShape()
     train: Training = Training()
+
+    @model_validator(mode="after")
+    def _splits_by_no_label(self) -> Self:
+        if self.split.by == self.table.target:
+            raise refusal(
+                "splits the rows by the target, which would show the data owner labels",
+                hint="take another column for split.by",
+            )
+        if self.split.stratify is not None and self.task.kind == "regression":
+            raise refusal("has split.stratify, and a regression has no classes", hint="leave it out")
+        return self
 
     @model_validator(mode="after")
     def _columns_to_prepare(self) -> Self:
@@ -373,6 +356,7 @@ class DataOwnerRun(Run):
     role: Literal["data-owner"]
     table: FeatureTable
     prepare: dict[Column, PrepareRule] = Field(default_factory=dict)
+    split: FeatureSplit = FeatureSplit()
     model: BottomModel = BottomModel()
     train: LocalTraining = LocalTraining()
     policy: PolicyLimits = PolicyLimits()

@@ -52,7 +52,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _either(hint: str) -> WrapValidator:
+def either(hint: str) -> WrapValidator:
     """Say once what a value of several kinds may be, instead of what each kind has against it."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -87,17 +87,17 @@ _Weights = Annotated[
 _Numbers = Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]
 ClassWeights = Annotated[
     Literal["balanced"] | _Weights,
-    _either('write "balanced", or a list with one number above 0 for each class'),
+    either('write "balanced", or a list with one number above 0 for each class'),
 ]
 Option = Annotated[
     bool | int | float | str | _Numbers,
-    _either("write a number, a text in quotes, true, false, or a list of numbers"),
+    either("write a number, a text in quotes, true, false, or a list of numbers"),
 ]
 AllOrSome = Annotated[
     Literal["all"] | Annotated[Columns, Field(min_length=1)],
-    _either('write "all", or a list of column names in quotes'),
+    either('write "all", or a list of column names in quotes'),
 ]
 AllOrAny = Annotated[
     Literal["all"] | Columns,
-    _either('write "all", or a list of column names in quotes, [] for none'),
+    either('write "all", or a list of column names in quotes, [] for none'),
 ]

@@ -2,6 +2,7 @@
 
     label owner -> data owner   HELLO       terms and nonce
     data owner -> label owner   HELLO       terms and nonce, the width of its table, its policy
+    either side, if its column splits the rows: ASSIGNMENT after its HELLO
     label owner -> data owner   PUBLIC_KEY  its public key; empty where it holds none
     data owner -> label owner   PUBLIC_KEY  its public key, where it holds one
 
@@ -11,7 +12,12 @@ The data owner answers even where the terms differ: then both sides name the dif
 machines; preparing the table between the two HELLOs is the caller's.
 """
 
+from collections.abc import Iterator
+
+from moiety.assignment import Assignment, payload_sizes
+from moiety.config import SplitBy
 from moiety.contract import (
+    Assigned,
     Contract,
     DataOwnerTerms,
     LabelOwnerTerms,
@@ -28,13 +34,77 @@ from moiety.errors import (
     RemoteProtocolError,
 )
 from moiety.messages import Block, Kind, Role
+from moiety.protocol.product import Collector, blocks_of
+
+
+class AssignmentDue:
+    """Takes the assignment that the peer stated.
+
+    Args:
+        stated: its digest and counts, from the peer's terms.
+        rows: of both tables.
+
+    Raises:
+        RemoteProtocolError: the peer stated none.
+    """
+
+    def __init__(self, stated: Assigned | None, *, rows: int) -> None:
+        if stated is None:
+            raise RemoteProtocolError("the peer's column decides the split, and it states no assignment")
+        self._stated = stated
+        self._rows = rows
+        self._blocks = Collector(Kind.ASSIGNMENT, step=0, sizes=payload_sizes(rows))
+
+    def receive(self, block: Block) -> Assignment | None:
+        """Take a block; return the assignment once it is complete.
+
+        Raises:
+            RemoteProtocolError: the block is not due, or the whole is not what was stated.
+            MalformedMessageError: a size or a row's split is not possible.
+        """
+        if not self._blocks.receive(block):
+            return None
+        assignment = Assignment.from_payloads(self._blocks.payloads, rows=self._rows)
+        if Assigned.of(assignment) != self._stated:
+            raise RemoteProtocolError("the assignment of rows to splits is not the one that was stated")
+        if not self._stated.training:
+            raise RemoteProtocolError("the assignment of rows to splits leaves no training rows")
+        return assignment
+
+
+def assignment_blocks(assignment: Assignment) -> Iterator[Block]:
+    """Send an assignment.
+
+    Leaks:
+        Which rows lie in which period of the own column: what reveals = "periods" says.
+    """
+    payloads = assignment.payloads()
+    return blocks_of(Kind.ASSIGNMENT, payloads, step=0, count=len(payloads))
 
 
 class LabelOwnerHandshake:
-    """Opens a session: proposes terms and checks the answer."""
+    """Opens a session: proposes terms and checks the answer.
 
-    def __init__(self, terms: LabelOwnerTerms) -> None:
+    Args:
+        terms: the proposal.
+        assignment: of rows to splits, where a column of the label owner's decides it.
+    """
+
+    def __init__(self, terms: LabelOwnerTerms, *, assignment: Assignment | None = None) -> None:
         self._terms = terms
+        self._assignment = assignment
+        self._answer: DataOwnerTerms | None = None
+        self._due: AssignmentDue | None = None
+
+    def opening(self) -> Iterator[Block]:
+        """Return everything that opens a session: HELLO, and the assignment where this side has one.
+
+        Leaks:
+            As `hello`; which rows are in which split, where a column of the label owner's decides it.
+        """
+        yield self.hello()
+        if self._assignment is not None:
+            yield from assignment_blocks(self._assignment)
 
     def hello(self) -> Block:
         """Return the opening message.
@@ -44,26 +114,62 @@ class LabelOwnerHandshake:
         """
         return Block(kind=Kind.HELLO, step=0, payload=encode_terms(self._terms))
 
-    def receive(self, block: Block) -> Contract:
-        """Take the data owner's answer.
+    def receive(self, block: Block) -> Contract | None:
+        """Take a block of the data owner's answer; return the contract once nothing more is due.
 
         Raises:
             ContractMismatchError: the parties differ in a field.
             PolicyError: the data owner's policy does not cover the run.
+            RemoteProtocolError: the block is not due.
         """
-        answer = decode_terms(_hello_payload(block), DataOwnerTerms)
-        return _agree(self._terms, answer, own=self._terms, peer=answer)
+        if self._due is not None:
+            return self._agreed(self._due.receive(block))
+        self._answer = decode_terms(_hello_payload(block), DataOwnerTerms)
+        require_equal(self._terms, self._answer)
+        if self._terms.split == "data-owner":
+            self._due = AssignmentDue(self._answer.assigned, rows=self._terms.rows)
+            return None
+        return self._agreed(self._assignment)
+
+    def _agreed(self, assignment: Assignment | None) -> Contract | None:
+        assert self._answer is not None
+        if assignment is None and self._due is not None:
+            return None
+        return _agree(self._terms, self._answer, own=self._terms, peer=self._answer, assignment=assignment)
 
 
 class DataOwnerHandshake:
-    """Answers a proposal with its own terms."""
+    """Answers a proposal with its own terms.
 
-    def __init__(self) -> None:
+    Args:
+        split: who says which rows are in which split in a training, by this side's run file.
+        rows: of this side's table.
+    """
+
+    def __init__(self, *, split: SplitBy = "drawn", rows: int = 0) -> None:
+        self._split = split
+        self._rows = rows
         self._proposal: LabelOwnerTerms | None = None
+        self._due: AssignmentDue | None = None
+        self.assignment: Assignment | None = None
 
-    def receive(self, block: Block) -> LabelOwnerTerms:
-        """Take the label owner's proposal; nothing is compared yet, so that an answer can be sent."""
+    def receive(self, block: Block) -> LabelOwnerTerms | None:
+        """Take a block of the label owner's proposal; return it once nothing more is due.
+
+        Nothing is compared yet, so that an answer can be sent; an assignment is waited for only where this
+        side wants one, for a table as long as its own.
+
+        Raises:
+            RemoteProtocolError: the block is not due.
+        """
+        if self._due is not None:
+            self.assignment = self._due.receive(block)
+            return None if self.assignment is None else self._proposal
         self._proposal = decode_terms(_hello_payload(block), LabelOwnerTerms)
+        wanted = self._proposal.split == self._split == "label-owner"
+        if wanted and self._proposal.rows == self._rows:
+            self._due = AssignmentDue(self._proposal.assigned, rows=self._rows)
+            return None
         return self._proposal
 
     def answer(self, terms: DataOwnerTerms) -> Block:
@@ -74,7 +180,7 @@ class DataOwnerHandshake:
         """
         return Block(kind=Kind.HELLO, step=0, payload=encode_terms(terms))
 
-    def agree(self, terms: DataOwnerTerms) -> Contract:
+    def agree(self, terms: DataOwnerTerms, *, assignment: Assignment | None = None) -> Contract:
         """Compare both sides' terms, after the answer was sent.
 
         Raises:
@@ -84,7 +190,8 @@ class DataOwnerHandshake:
         """
         if self._proposal is None:
             raise LocalProtocolError("the handshake has not begun")
-        return _agree(self._proposal, terms, own=terms, peer=self._proposal)
+        known = self.assignment if assignment is None else assignment
+        return _agree(self._proposal, terms, own=terms, peer=self._proposal, assignment=known)
 
 
 def make_keys(
@@ -138,9 +245,10 @@ def _agree(
     *,
     own: LabelOwnerTerms | DataOwnerTerms,
     peer: LabelOwnerTerms | DataOwnerTerms,
+    assignment: Assignment | None,
 ) -> Contract:
     require_equal(own, peer)
-    contract = Contract(label_owner=label_owner, data_owner=data_owner)
+    contract = Contract(label_owner=label_owner, data_owner=data_owner, assignment=assignment)
     contract.check()
     for scheme in contract.schemes.values():
         scheme.require_secure()
