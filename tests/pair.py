@@ -22,9 +22,10 @@ from moiety.errors import MoietyError
 from moiety.link import LabelOwnerLink
 from moiety.messages import Block, Frame, Kind, Role, decode_frame, encode_frame
 from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
+from moiety.protocol.data_owner import Charge
 from moiety.protocol.state import Features
 from moiety.ring import RingArray
-from moiety.schedule import RowHandle, RowIndices, Split
+from moiety.schedule import RowHandle, Split
 from moiety.session import Session
 from moiety.simulate import make_halves
 from tests.randomness import RecordedRandomness, words_of
@@ -124,7 +125,7 @@ def machines(
     contract: Contract,
     *,
     randomness: Randomness | None = None,
-    charge: Callable[[RowIndices], None] = lambda _: None,
+    charge: Charge = lambda *_: None,
     opened: bool = True,
 ) -> tuple[BlindLabelOwner, BlindDataOwner]:
     """Make both machines under the real scheme, with the initial share delivered where `opened`."""
@@ -314,7 +315,7 @@ def parties(
     outgoing: Tamper = intact,
     incoming: Tamper = intact,
     randomness: Randomness | None = None,
-    charge: Callable[[RowIndices], None] = lambda _: None,
+    charge: Charge = lambda *_: None,
 ) -> Parties:
     """Join two parties; `outgoing` changes what the label owner sends, `incoming` what it gets.
 

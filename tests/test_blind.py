@@ -18,6 +18,7 @@ from moiety.errors import (
 )
 from moiety.messages import Block, Kind, Request, decode_request, encode_request
 from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
+from moiety.protocol.data_owner import Charge
 from moiety.protocol.state import DataOwnerState, State, initial_weights
 from moiety.ring import WEIGHT_BITS, Z_BITS, RingArray, decode
 from moiety.schedule import RowHandle, RowIndices, Split
@@ -42,9 +43,7 @@ FIRST = training_handles(CONTRACT)[0]
 HALF_WIDTH = 2 ** (DITHER_BITS - 1)
 
 
-def fake_machines(
-    charge: Callable[[RowIndices], None] = lambda _: None, *, state: DataOwnerState | None = None
-) -> Machines:
+def fake_machines(charge: Charge = lambda *_: None, *, state: DataOwnerState | None = None) -> Machines:
     """Both machines under the scheme that does nothing."""
     randomness = RecordedRandomness(b"fake")
     share_DK = None if state is None else np.zeros((5, 3), dtype=np.uint64)
@@ -242,7 +241,7 @@ VALIDATION = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)[0]
 )
 def test_data_owner_refuses_where_a_request_is_due(block: Block, kind: type[MoietyError]) -> None:
     charged: list[RowIndices] = []
-    _, data_owner = fake_machines(charged.append)
+    _, data_owner = fake_machines(lambda _, rows: charged.append(rows))
     share_DK = data_owner.state().share_DK.copy()
     with pytest.raises(kind):
         list(data_owner.receive(block))
@@ -341,7 +340,7 @@ def test_charge_comes_before_anything_is_computed() -> None:
         def respond(self, *_: object, **__: object) -> None:
             raise AssertionError("computed before it was counted")
 
-    def refuse(rows: RowIndices) -> None:
+    def refuse(_: Request, rows: RowIndices) -> None:
         assert np.array_equal(rows, CONTRACT.schedule.rows_of(FIRST))
         raise PolicyError(limit="released_z_per_row", allowed=1, asked=2)
 
@@ -355,7 +354,7 @@ def test_charge_comes_before_anything_is_computed() -> None:
 
 def test_every_request_is_charged_once_with_its_rows() -> None:
     charged: list[RowIndices] = []
-    label_owner, data_owner = fake_machines(charged.append)
+    label_owner, data_owner = fake_machines(lambda _, rows: charged.append(rows))
     step((label_owner, data_owner), FIRST)
     deliver(answers(label_owner.request(VALIDATION, training=False), data_owner), label_owner)
     expected = [CONTRACT.schedule.rows_of(handle) for handle in (FIRST, VALIDATION)]

@@ -1,10 +1,11 @@
 """The command line: help, exit codes, and the sessions in tests/cli.
 
 A session starts in a folder with both parties' folders, `bank` and `telco`. Lines that start with `$` are
-commands: `moiety`, or one of the runner's own: `set FILE KEY VALUE`, `cp`, `rm`, `chmod`, `mkdir`, `cut FILE
-BYTES` (keep its start), `env NAME VALUE`, `sql STATEMENTS` (for the test server, reachable then). The
-lines after it are what it prints, but for blank ones; output comes before errors. `...` stands for anything
-within a line and, alone, for any lines. `[exit N]` ends what a command with another exit code than 0 prints.
+commands: `moiety`, or one of the runner's own: `set FILE KEY VALUE`, `write FILE LINE`, `cp`, `rm`, `chmod`,
+`mkdir`, `cut FILE BYTES` (keep its start), `env NAME VALUE`, `sql STATEMENTS` (for the test server, reachable
+then). The lines after it are what it prints, but for blank ones; output comes before errors. `...` stands for
+anything within a line and, alone, for any lines. `[exit N]` ends what a command with another exit code than 0
+prints.
 """
 
 import json
@@ -24,7 +25,7 @@ from tests.postgres import Server
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
-COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate", "demo", "plan"]
+COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate", "demo", "plan", "ledger"]
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)
@@ -62,7 +63,7 @@ def pattern_of(expected: list[str]) -> str:
     return "\n+".join(lines)
 
 
-def run_command(command: str, database: Server | None) -> Outcome:
+def run_command(command: str, database: Server | None) -> Outcome:  # noqa: C901 - a line for each command
     """Run one line of a session."""
     name, *arguments = shlex.split(command)
     match name:
@@ -74,6 +75,8 @@ def run_command(command: str, database: Server | None) -> Outcome:
             shutil.copy(arguments[0], arguments[1])
         case "rm":
             Path(arguments[0]).unlink()
+        case "write":
+            Path(arguments[0]).write_text(command.split(" ", 2)[2] + "\n", encoding="utf-8")
         case "mkdir":
             Path(arguments[0]).mkdir()
         case "chmod":

@@ -1,10 +1,14 @@
 import json
 import math
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from pyarrow import csv, parquet
 
 from moiety import checkpoint, data_owner, features
@@ -31,7 +35,9 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
+from moiety.identity import create_identity
 from moiety.messages import Block, Kind
+from moiety.policy import Totals
 from tests.pair import label_terms
 from tests.parties import (
     NOBODY,
@@ -234,7 +240,7 @@ def test_provide_counts_what_it_releases_over_all_runs(files: Files) -> None:
     ledger = open_ledger(load_data_owner_run(files.data_owner))
     totals = ledger.totals()
     ledger.close()
-    assert (totals.released_z_per_row, totals.predictions) == (8, 0)
+    assert totals == Totals(released_z_per_row=8, predictions=0, steps=4, runs=1)
     again = meet(files)
     for error in (again.label_owner, again.data_owner):
         assert isinstance(error, PolicyError)
@@ -249,9 +255,50 @@ def test_provide_keeps_its_ledger_when_the_run_gets_another_name(files: Files) -
     assert isinstance(meet(files).data_owner, PolicyError)
 
 
+@pytest.mark.parametrize(("limit", "allowed"), [("runs", 1), ("steps", 7)])
+def test_provide_counts_runs_and_steps_over_all_runs(files: Files, limit: str, allowed: int) -> None:
+    configure(files.data_owner, {f"policy.{limit}": allowed})
+    assert meet(files).result is not None
+    again = meet(files)
+    for error in (again.label_owner, again.data_owner):
+        assert isinstance(error, PolicyError)
+        assert (error.limit, error.allowed, error.asked) == (limit, allowed, 2 if limit == "runs" else 8)
+
+
+def test_provide_keeps_its_ledger_when_certificate_and_table_move(files: Files) -> None:
+    """What the peer can change, a certificate, and where files lie do not start a new count."""
+    configure(files.data_owner, {"policy.runs": 1})
+    assert meet(files).result is not None
+    bank, telco = files.label_owner.parent, files.data_owner.parent
+    create_identity(bank / "new", "bank")
+    (bank / "new" / "own.key").replace(bank / "own.key")
+    (telco / "bank.crt").write_bytes((bank / "new" / "own.crt").read_bytes())
+    (bank / "new" / "own.crt").replace(bank / "own.crt")
+    (telco / "archive").mkdir()
+    (telco / "features.parquet").rename(telco / "archive" / "features.parquet")
+    configure(files.data_owner, {"table.source": "archive/features.parquet"})
+    assert isinstance(meet(files).data_owner, PolicyError)
+
+
+def test_ledger_of_an_earlier_version_is_taken_over(files: Files) -> None:
+    settings = load_data_owner_run(files.data_owner)
+    certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
+    peer = certificate.fingerprint(SHA256()).hex()[:16]
+    assert isinstance(settings.table.source, Path)
+    table = sha256(str(settings.table.source.resolve()).encode()).hexdigest()[:16]
+    earlier = files.data_owner.parent / "ledger" / f"{peer}-{table}.jsonl"
+    earlier.parent.mkdir()
+    earlier.write_text('{"released_z_per_row": 635, "predictions": 7}\n', encoding="utf-8")
+    with closing(open_ledger(settings)) as ledger:
+        assert ledger.totals() == Totals(released_z_per_row=635, predictions=7)
+    assert not earlier.exists()
+    with closing(open_ledger(settings)) as ledger:
+        assert ledger.totals().predictions == 7
+
+
 def test_provide_refuses_a_damaged_ledger(files: Files) -> None:
     assert meet(files).result is not None
-    (path,) = (files.data_owner.parent / "ledger").iterdir()
+    path = load_data_owner_run(files.data_owner).ledger
     path.write_bytes(path.read_bytes()[:-4])
     meeting = meet(files)
     assert meeting.data_owner is not None

@@ -1,13 +1,18 @@
 """A ledger that never forgets: grows, survives, and fails closed."""
 
+import os
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from moiety.errors import CheckpointCorruptError, ConfigError
-from moiety.ledger import Ledger
+from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError, PolicyError
+from moiety.ledger import Entries, Ledger, Release, read_ledger
+from moiety.messages import Request
 from moiety.policy import Totals
+from tests.pair import contract_of, data_terms, training_handles
 
 
 def totals_in(path: Path) -> Totals:
@@ -87,6 +92,10 @@ GOOD = '{"released_z_per_row": 64, "predictions": 1}\n'
         '{"released_z_per_row": 64, "predictions": 1}',
         GOOD[:-3],
         "\x00\x00\x00\n",
+        '{"steps": -1}\n',
+        '{"runs": 1.0}\n',
+        '{"at": 1, "steps": 1}\n',
+        '{"run": "\\u001b[2J", "steps": 1}\n',
     ],
 )
 @pytest.mark.parametrize("last", [False, True])
@@ -110,3 +119,98 @@ def test_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(CheckpointCorruptError, match="cannot be opened") as caught:
         Ledger(tmp_path)
     assert caught.value.hint
+
+
+# --- what stands in a record, and reading without the lock ---
+
+
+def test_ledger_reads_records_of_earlier_versions(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(GOOD)
+    assert totals_in(path) == Totals(released_z_per_row=64, predictions=1)
+    record(path, Totals(released_z_per_row=64, predictions=1, steps=3, runs=1))
+    assert totals_in(path) == Totals(released_z_per_row=64, predictions=1, steps=3, runs=1)
+
+
+def test_ledger_says_when_and_for_which_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with closing(Ledger(path)) as ledger:
+        ledger.record(Totals(steps=64, runs=1), run="credit-2026")
+    entries = read_ledger(path)
+    assert (entries.totals, entries.lines, entries.run) == (Totals(steps=64, runs=1), 1, "credit-2026")
+    assert datetime.fromisoformat(entries.at).tzinfo is not None
+
+
+def test_ledger_is_read_while_another_process_counts(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with closing(Ledger(path)) as ledger:
+        ledger.record(Totals(steps=1))
+        assert read_ledger(path).totals == Totals(steps=1)
+        ledger.record(Totals(steps=2))
+    assert read_ledger(path).totals == Totals(steps=2)
+
+
+def test_reader_of_no_ledger_makes_none(tmp_path: Path) -> None:
+    assert read_ledger(tmp_path / "ledger" / "a.jsonl") == Entries(totals=Totals(), lines=0)
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_reader_looks_again_at_a_line_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(GOOD)
+    versions = [GOOD.encode() + b'{"rel', GOOD.encode() + GOOD.encode()]
+    monkeypatch.setattr(
+        "moiety.ledger.read", lambda _: versions[0] if len(versions) == 1 else versions.pop(0)
+    )
+    assert read_ledger(path).lines == 2
+
+
+def test_reader_of_a_damaged_ledger_fails_closed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(GOOD[:-3])
+    with pytest.raises(CheckpointCorruptError, match="damaged line"):
+        read_ledger(path)
+
+
+def test_ledger_on_a_full_disk_refuses_and_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    record(path, Totals(steps=1))
+    before = path.read_bytes()
+    with closing(Ledger(path)) as ledger:
+        whole = os.write
+        monkeypatch.setattr("os.write", lambda file, data: whole(file, data[:9]))
+        with pytest.raises(CheckpointError, match="the disk is full") as caught:
+            ledger.record(Totals(steps=2))
+        monkeypatch.undo()
+        assert caught.value.hint
+        assert path.read_bytes() == before
+        ledger.record(Totals(steps=2))
+    assert totals_in(path) == Totals(steps=2)
+
+
+def test_ledger_that_cannot_be_flushed_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with closing(Ledger(tmp_path / "ledger.jsonl")) as ledger:
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            ledger.record(Totals(steps=1))
+
+
+def test_release_is_recorded_before_it_is_answered(tmp_path: Path) -> None:
+    contract = contract_of(data=data_terms(steps_limit=3, released_z_per_row_limit=10**6))
+    path = tmp_path / "ledger.jsonl"
+    request = Request(handle=training_handles(contract)[0], training=True, updates=0)
+    with closing(Ledger(path)) as ledger:
+        release = Release(contract, ledger)
+        for _ in range(3):
+            release(request, np.arange(4))
+            assert read_ledger(path).totals == release.totals
+        with pytest.raises(PolicyError, match="steps 3, and 4"):
+            release(request, np.arange(4))
+    assert read_ledger(path).run == contract.data_owner.run

@@ -103,7 +103,7 @@ def run_over(wire: Wire) -> Ended:
         evaluator=evaluator,
         features=table_of(CONTRACT),
         state=None,
-        charge=lambda _: None,
+        charge=lambda *_: None,
         randomness=sources[1],
     )
     peer = DataOwnerThread(wire, data_owner)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moiety.errors import PolicyError
-from moiety.messages import Block, Kind
+from moiety.messages import Block, Kind, Request
 from moiety.policy import Meter
 from moiety.products import Product
 from moiety.ring import RingArray
@@ -78,11 +78,11 @@ def test_handshake_gives_what_the_pair_needs() -> None:
 
 
 def test_policy_stops_the_release_that_would_exceed_it() -> None:
-    meter = Meter(CONTRACT.data_owner.policy, before=CONTRACT.data_owner.before, rows=40)
+    meter = Meter(CONTRACT.data_owner.policy, before=CONTRACT.data_owner.before, rows=40, asks=CONTRACT.asks)
     totals = []
 
-    def charge(rows: RowIndices) -> None:
-        totals.append(meter.charge(rows, out_features=3, prediction=False))
+    def charge(request: Request, rows: RowIndices) -> None:
+        totals.append(meter.charge(rows, out_features=3, prediction=False, step=request.training))
 
     pair = Pair(CONTRACT, table_of(CONTRACT), randomness=RecordedRandomness(b"x"), charge=charge)
     handle = CONTRACT.schedule.batches(Split.TEST, epoch=0)[0]

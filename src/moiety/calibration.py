@@ -106,7 +106,7 @@ class _Pair:
             evaluator=data_evaluator,
             features=_Zeros(contract),
             state=None,
-            charge=lambda _: None,
+            charge=lambda *_: None,
             randomness=randomness,
         )
         self._send(Role.DATA_OWNER, self._data_owner.open(randomness.seed()))

@@ -172,6 +172,21 @@ def plan(
     typer.echo(json.dumps(plan_values(planned), indent=1) if as_json else "\n".join(plan_lines(planned)))
 
 
+@app.command()
+def ledger(
+    run_file: RunFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Data owner: print what was released so far beside the policy's limits."""
+    import json
+
+    from moiety.ledger_report import ledger_lines, ledger_values
+
+    typer.echo(
+        json.dumps(ledger_values(run_file), indent=1) if as_json else "\n".join(ledger_lines(run_file))
+    )
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
     try:

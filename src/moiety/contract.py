@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,7 +22,16 @@ from moiety.crypto.scheme import ProductNeed, ProductPlan, Scheme
 from moiety.crypto.schemes import SchemeName, scheme_for
 from moiety.errors import ConfigError, ContractMismatchError, MalformedMessageError
 from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
-from moiety.policy import Policy, Totals, check_batches, check_run, check_stopping
+from moiety.policy import (
+    Asks,
+    Policy,
+    Revealed,
+    Totals,
+    check_batches,
+    check_choices,
+    check_run,
+    check_stopping,
+)
 from moiety.products import SPARE_BITS, Product, ProtocolName, key_holder_of, products_of, shape_of
 from moiety.schedule import Schedule, Split
 
@@ -133,10 +142,17 @@ class DataOwnerTerms(Terms):
     released_z_per_row_before: int
     predictions_limit: int
     predictions_before: int
+    steps_limit: int | None = None
+    steps_before: int = 0
+    runs_limit: int | None = None
+    runs_before: int = 0
     smallest_batch: int
     wide_layer: bool
     early_stopping: bool = True
     assigned: Assigned | None = None
+    protocols: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
+    may_reveal: tuple[Revealed, ...] = get_args(Revealed)
 
     @property
     def policy(self) -> Policy:
@@ -144,15 +160,40 @@ class DataOwnerTerms(Terms):
         return Policy(
             released_z_per_row=self.released_z_per_row_limit,
             predictions=self.predictions_limit,
+            steps=self.steps_limit,
+            runs=self.runs_limit,
             smallest_batch=self.smallest_batch,
             wide_layer=self.wide_layer,
             early_stopping=self.early_stopping,
+            protocols=self.protocols,
+            schemes=self.schemes,
+            reveals=self.may_reveal,
         )
 
     @property
     def before(self) -> Totals:
         """What earlier runs released."""
-        return Totals(released_z_per_row=self.released_z_per_row_before, predictions=self.predictions_before)
+        return Totals(
+            released_z_per_row=self.released_z_per_row_before,
+            predictions=self.predictions_before,
+            steps=self.steps_before,
+            runs=self.runs_before,
+        )
+
+
+def policy_terms(policy: Policy, before: Totals) -> dict[str, Any]:
+    """Return the fields of a data owner's terms that state its policy, and what it released before."""
+    totals = ("released_z_per_row", "predictions", "steps", "runs")
+    return {
+        **{f"{name}_limit": getattr(policy, name) for name in totals},
+        **{f"{name}_before": getattr(before, name) for name in totals},
+        "smallest_batch": policy.smallest_batch,
+        "wide_layer": policy.wide_layer,
+        "early_stopping": policy.early_stopping,
+        "protocols": policy.protocols,
+        "schemes": policy.schemes,
+        "may_reveal": policy.reveals,
+    }
 
 
 AnyTerms = TypeVar("AnyTerms", LabelOwnerTerms, DataOwnerTerms)
@@ -269,6 +310,16 @@ class Contract:
         return len(self.schedule.batches(Split.TRAIN, epoch=0))
 
     @property
+    def asks(self) -> Asks:
+        """What this session will ask the data owner's policy for."""
+        if not self.training:
+            return Asks(passes=1)
+        epochs = max(self.label_owner.epochs - self.label_owner.epochs_done, 0)
+        return Asks(
+            passes=epochs, steps=epochs * self.steps_per_epoch, runs=0 if self.label_owner.resumes else 1
+        )
+
+    @property
     def reuses_activations(self) -> bool:
         """Whether encrypted activations are kept for the whole session."""
         return self.schedule.whole_batches
@@ -311,14 +362,18 @@ class Contract:
                 'protocol "blind" trains no bottom model',
                 hint="the data owner writes model.frozen = true, or both choose another protocol",
             )
-        epochs = self.label_owner.epochs - self.label_owner.epochs_done
-        passes = max(epochs, 0) if self.training else 1
+        check_choices(
+            self.data_owner.policy,
+            protocol=self.label_owner.protocol,
+            scheme=self.label_owner.scheme,
+            reveals=self.label_owner.reveals,
+        )
         check_run(
             self.data_owner.policy,
             before=self.data_owner.before,
             in_features=self.in_features,
             out_features=self.out_features,
-            passes=passes,
+            asks=self.asks,
         )
         check_stopping(self.data_owner.policy, may_stop=self.label_owner.may_stop)
         check_candidates(self)

@@ -20,7 +20,15 @@ from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
-from moiety.contract import Assigned, Contract, DataOwnerTerms, LabelOwnerTerms, order_seed, schedule_of
+from moiety.contract import (
+    Assigned,
+    Contract,
+    DataOwnerTerms,
+    LabelOwnerTerms,
+    order_seed,
+    policy_terms,
+    schedule_of,
+)
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.periods import own_assignment
@@ -35,10 +43,10 @@ from moiety.errors import (
 )
 from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
 from moiety.files import Arrays
-from moiety.ledger import Ledger
+from moiety.ledger import Ledger, Release
 from moiety.messages import Block, Kind, Role
 from moiety.peer import Connector
-from moiety.policy import Meter, Totals
+from moiety.policy import Policy, Totals
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import (
     DataOwnerHandshake,
@@ -50,7 +58,7 @@ from moiety.protocol.handshake import (
 from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.state import Activations, DataOwnerState, Features
 from moiety.revealed import revealed_lines
-from moiety.schedule import RowIndices, Split
+from moiety.schedule import Split
 from moiety.session import Session
 
 __all__ = [
@@ -102,7 +110,7 @@ class DataOwnerParty(Secret):
         self._bottom: BottomModel | None = None
         self._features: Activations | None = None
         self._machine: DataOwner | None = None
-        self._released = Totals()
+        self._release: Release | None = None
         self.contract: Contract | None = None
         self.finished = False
 
@@ -147,7 +155,6 @@ class DataOwnerParty(Secret):
         return self._handshake.assignment or own_assignment(self._settings.split, self._table)
 
     def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
-        policy, before = self._settings.policy, self._before()
         own = None if self._settings.split.by is None else self._assignment
         stated = DataOwnerTerms(
             run=self._settings.run,
@@ -163,13 +170,7 @@ class DataOwnerParty(Secret):
             split=self._settings.split.decided_by if proposal.purpose == "train" else "drawn",
             assigned=None if own is None else Assigned.of(own),
             in_features=0,
-            released_z_per_row_limit=policy.released_z_per_row,
-            released_z_per_row_before=before.released_z_per_row,
-            predictions_limit=policy.predictions,
-            predictions_before=before.predictions,
-            smallest_batch=policy.smallest_batch,
-            wide_layer=policy.wide_layer,
-            early_stopping=policy.early_stopping,
+            **policy_terms(Policy(**self._settings.limits), self._before()),
         )
         if (proposal.rows, proposal.split) != (stated.rows, stated.split):
             return stated  # the parties differ; both sides will say so from the terms alone
@@ -250,6 +251,7 @@ class DataOwnerParty(Secret):
 
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
         assert self._features is not None
+        self._release = Release(contract, self._ledger)
         threads = torch.get_num_threads()
         evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)
         keys = make_keys(contract, Role.DATA_OWNER, randomness=self._randomness, threads=threads)
@@ -261,27 +263,11 @@ class DataOwnerParty(Secret):
             evaluator=evaluator,
             features=self._features,
             state=None if contract.training else self._saved,
-            charge=self._charger(contract),
+            charge=self._release,
             randomness=self._randomness,
         )
         if contract.training:
             yield from self._machine.open(self._weight_seed)
-
-    def _charger(self, contract: Contract) -> Callable[[RowIndices], None]:
-        meter = Meter(
-            contract.data_owner.policy,
-            before=contract.data_owner.before,
-            rows=contract.label_owner.rows,
-        )
-
-        def charge(rows: RowIndices) -> None:
-            self._released = meter.charge(
-                rows, out_features=contract.out_features, prediction=not contract.training
-            )
-            if self._ledger is not None:
-                self._ledger.record(self._released)
-
-        return charge
 
     def _before(self) -> Totals:
         return Totals() if self._ledger is None else self._ledger.totals()
@@ -297,8 +283,9 @@ class DataOwnerParty(Secret):
             self._save(self._machine.state(), self.contract)
         if isinstance(self._features, TrainedActivations) and self._features.clipped:
             self._report(f"{self._features.clipped} activations of the bottom model were clipped at 8")
+        totals = self._before() if self._release is None else self._release.totals
         self._report(
-            f"finished; z released per row so far: {self._released.released_z_per_row} of "
+            f"finished; z released per row so far: {totals.released_z_per_row} of "
             f"{self._settings.policy.released_z_per_row}"
         )
         self.finished = True

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from moiety.assignment import Assignment
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
-from moiety.contract import DataOwnerTerms, LabelOwnerTerms, Terms
-from moiety.policy import Totals
+from moiety.contract import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
+from moiety.policy import Policy, Totals
 
 MEANINGS: Final = {
     "wire_version": "version of the messages",
@@ -34,9 +34,16 @@ MEANINGS: Final = {
     "released_z_per_row_before": "values of z released before",
     "predictions_limit": "limit on rows scored",
     "predictions_before": "rows scored before",
+    "steps_limit": "limit on training steps",
+    "steps_before": "training steps before",
+    "runs_limit": "limit on trainings",
+    "runs_before": "trainings before",
     "smallest_batch": "smallest batch allowed",
     "wide_layer": "as many units as inputs allowed",
     "early_stopping": "early end allowed",
+    "protocols": "protocols allowed",
+    "schemes": "encryption allowed",
+    "may_reveal": "may be shown to the data owner",
     "out_features": "units of the layer",
     "epochs_done": "epochs done before",
     "batch": "rows of a batch",
@@ -51,7 +58,6 @@ _FRESH: Final = "a random number, fresh each time"
 _ORDER: Final = "a digest of all ids in row order: whoever guesses the whole list can test the guess"
 _NO_ORDER: Final = "a digest of the number of rows only: no ids are named"
 _GRADIENTS: Final = "one gradient for each training row, from which the data owner can tell the labels"
-_IN_USE: Final = "what the ledger says, which another process is writing to now"
 _DECIDED: Final = {
     "drawn": "a seed that both draw",
     "data-owner": "a column of the data owner's",
@@ -82,7 +88,7 @@ def of_data_owner(
     *,
     rows: int,
     inputs: int,
-    before: Totals | None,
+    before: Totals,
     assignment: Assignment | None = None,
 ) -> Disclosure:
     """Say what a data owner shows.
@@ -91,7 +97,7 @@ def of_data_owner(
         settings: the run file.
         rows: of the table.
         inputs: prepared columns, or outputs of the bottom model.
-        before: what earlier runs released; None where that cannot be told now.
+        before: what earlier runs released.
         assignment: of rows to splits, where an own column decides it.
     """
     known = {
@@ -99,11 +105,7 @@ def of_data_owner(
         "in_features": inputs,
         "activations": "trained" if settings.trains_bottom else "fixed",
         "parameters": "follow from the rest",
-        "released_z_per_row_before": _IN_USE if before is None else before.released_z_per_row,
-        "predictions_before": _IN_USE if before is None else before.predictions,
-        "released_z_per_row_limit": settings.policy.released_z_per_row,
-        "predictions_limit": settings.policy.predictions,
-        **settings.policy.model_dump(),
+        **{name: _said(value) for name, value in policy_terms(Policy(**settings.limits), before).items()},
         "assigned": _assigned(assignment),
     }
     return Disclosure(
@@ -168,6 +170,13 @@ def _assigned(assignment: Assignment | None) -> str:
         return "nothing: no own column decides it"
     training, validation, test = assignment.counts
     return f"{training} training, {validation} validation and {test} test rows, and a digest of which"
+
+
+def _said(value: Any) -> Any:
+    """Say a list in words, and that a limit is not set."""
+    if isinstance(value, tuple):
+        return ", ".join(value) or "nothing"
+    return "none" if value is None else value
 
 
 def _stated(kind: type[Terms], known: Mapping[str, Any]) -> dict[str, Any]:

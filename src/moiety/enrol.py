@@ -55,6 +55,7 @@ _DATA_OWNER: Final = (
 [table]
 source = "features.parquet"          # or .csv, a Parquet folder, {{ postgresql = "select ..." }}
 features = "all"                     # or a list of columns
+# name = "customers"                 # what `moiety ledger` counts under; the file's name if left out
 # id = ["customer_id"]               # compared with the peer's, in order
 
 [prepare]                            # by column: standard, log, quantile, one-hot, none
@@ -64,6 +65,8 @@ features = "all"                     # or a list of columns
 released_z_per_row = 640             # values of z for any one row: units x passes
 predictions = 100000                 # rows scored
 smallest_batch = 256
+# steps = 20000                      # training steps
+# runs = 20                          # trainings
 """
 )
 _TEMPLATES: Final = {"label-owner": _LABEL_OWNER, "data-owner": _DATA_OWNER}

@@ -3,8 +3,8 @@
 Imported by the party, the loop that answers sessions, `check` and `plan`.
 """
 
-from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from cryptography import x509
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from moiety.bottom import check_bottom
 from moiety.config import DataOwnerRun as Settings
-from moiety.config.source import ledger_name
+from moiety.config.source import Query
 from moiety.data.periods import own_assignment, split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.dither import row_digests
-from moiety.errors import ConfigError
-from moiety.ledger import Ledger
+from moiety.ledger import Ledger, read_ledger
 from moiety.policy import Totals
 from moiety.protocol.state import Features
 from moiety.ring import encode_activations
@@ -68,23 +67,29 @@ def read_features(settings: Settings) -> Table:
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """Return the ledger of this peer on this table: the same for every run beside this run file."""
+    """Return the ledger of this peer on this table; one of an earlier version of moiety is taken over."""
+    earlier = _earlier_ledger(settings)
+    if earlier is not None and earlier.exists() and not settings.ledger.exists():
+        settings.ledger.parent.mkdir(parents=True, exist_ok=True)
+        earlier.rename(settings.ledger)
+    return Ledger(settings.ledger)
+
+
+def _earlier_ledger(settings: Settings) -> Path | None:
+    """Return where a ledger was before it had names: under the peer's certificate and the table's path."""
+    source = settings.table.source
+    if isinstance(source, Query):
+        return None
     certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
     peer = certificate.fingerprint(SHA256()).hex()[:16]
-    table = sha256(ledger_name(settings.table.source).encode()).hexdigest()[:16]
-    return Ledger(settings.folder.parent / "ledger" / f"{peer}-{table}.jsonl")
+    table = sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    return settings.ledger.parents[1] / f"{peer}-{table}.jsonl"
 
 
-def released_before(settings: Settings) -> Totals | None:
-    """Read what the ledger has, without making one; None while another process counts in it.
+def released_before(settings: Settings) -> Totals:
+    """Read what the ledger has, without making one, also while another process counts in it.
 
     Raises:
         CheckpointCorruptError: a line of it is damaged.
     """
-    if not (settings.folder.parent / "ledger").is_dir() or not settings.peer[0].certificate.is_file():
-        return Totals()
-    try:
-        with closing(open_ledger(settings)) as ledger:
-            return ledger.totals()
-    except ConfigError:
-        return None
+    return read_ledger(settings.ledger).totals

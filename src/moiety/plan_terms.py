@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from moiety.bottom import check_bottom
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
+from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, policy_terms
 from moiety.data.table import read_table
 from moiety.errors import ConfigError
 from moiety.features import fit_preparation, read_features, released_before
@@ -126,6 +126,7 @@ def _of_label_owner(settings: LabelOwnerRun, options: Options) -> Training:
         validation=_given(options.validation, lambda: settings.split.validation),
         test=_given(options.test, lambda: settings.split.test),
         activations=_activations(settings, options),
+        policy=_usual_policy(settings),
         assumed=("the data owner's policy is the usual one, and nothing was released before",),
     )
 
@@ -148,9 +149,19 @@ def _of_data_owner(settings: DataOwnerRun, options: Options) -> Training:
         epochs=_needed(options.epochs, "epochs", "the number of passes"),
         **fractions,
         activations=_activations(settings, options),
-        policy=Policy(**settings.policy.model_dump()),
-        before=_before(settings, assumed),
+        policy=Policy(**settings.limits),
+        before=released_before(settings),
         assumed=tuple(assumed),
+    )
+
+
+def _usual_policy(settings: LabelOwnerRun) -> Policy:
+    """Return the policy of a data owner that allows what both run files choose, and sets no limit itself."""
+    chosen = settings.protocol
+    return Policy(
+        protocols=(chosen.name,),
+        schemes=(chosen.scheme,),
+        reveals=(chosen.reveals,) if chosen.reveals else (),
     )
 
 
@@ -213,13 +224,6 @@ def _table_shape(settings: DataOwnerRun, options: Options, assumed: list[str]) -
     return rows, len(preparation.names)
 
 
-def _before(settings: DataOwnerRun, assumed: list[str]) -> Totals:
-    before = released_before(settings)
-    if before is None:
-        assumed.append("nothing was released before: the ledger is in use and was not read")
-    return before or Totals()
-
-
 def _proposed(training: Training) -> dict[str, object]:
     return {
         "out_features": training.units,
@@ -234,13 +238,7 @@ def _answered(training: Training) -> dict[str, object]:
     return {
         "in_features": training.in_features,
         "activations": training.activations,
-        "released_z_per_row_limit": training.policy.released_z_per_row,
-        "released_z_per_row_before": training.before.released_z_per_row,
-        "predictions_limit": training.policy.predictions,
-        "predictions_before": training.before.predictions,
-        "smallest_batch": training.policy.smallest_batch,
-        "wide_layer": training.policy.wide_layer,
-        "early_stopping": training.policy.early_stopping,
+        **policy_terms(training.policy, training.before),
     }
 
 

@@ -18,6 +18,7 @@ from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.messages import Block, Role
+from moiety.protocol.data_owner import Charge
 from moiety.protocol.handshake import (
     DataOwnerHandshake,
     LabelOwnerHandshake,
@@ -28,7 +29,7 @@ from moiety.protocol.handshake import (
 from moiety.protocol.machines import DATA_OWNERS, LABEL_OWNERS
 from moiety.protocol.state import Activations
 from moiety.ring import Z_BITS, RingArray, decode
-from moiety.schedule import RowHandle, RowIndices
+from moiety.schedule import RowHandle
 
 Observer = Callable[[Block], None]
 
@@ -72,7 +73,7 @@ class Pair:
         features: Activations,
         *,
         randomness: Randomness,
-        charge: Callable[[RowIndices], None] = lambda _: None,
+        charge: Charge = lambda *_: None,
         observe: Observer = _unobserved,
     ) -> None:
         self._observe = observe

@@ -17,7 +17,7 @@ from pydantic import (
 
 from moiety.config.problems import refusal
 from moiety.config.section import Section
-from moiety.config.source import TableSource, require_ids
+from moiety.config.source import TableSource, ledger_name, require_ids
 from moiety.config.split import FeatureSplit, LabelSplit
 from moiety.config.values import (
     Address,
@@ -35,6 +35,10 @@ from moiety.config.values import (
     Seconds,
     Widths,
 )
+
+ProtocolName = Literal["blind", "joint", "acml"]
+SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
+Revealed = Literal["gradients"]
 
 
 class OwnFiles(Section):
@@ -93,9 +97,9 @@ class ProtocolChoice(Section):
         reveals: "gradients" says that the data owner may see one gradient for each row.
     """
 
-    name: Literal["blind", "joint", "acml"] = "blind"
-    scheme: Literal["rlwe", "paillier", "paillier-legacy"] = "rlwe"
-    reveals: Literal["gradients"] | None = None
+    name: ProtocolName = "blind"
+    scheme: SchemeName = "rlwe"
+    reveals: Revealed | None = None
 
     @model_validator(mode="after")
     def _says_what_it_reveals(self) -> Self:
@@ -151,9 +155,18 @@ class LabelTable(TableSection):
 
 
 class FeatureTable(TableSection):
-    """`[table]` of a data owner; `features` is "all" columns but those of `id`, or a list."""
+    """`[table]` of a data owner.
+
+    Args:
+        source: Parquet or CSV file.
+        id: columns that name a row; empty: both tables are in the same order.
+        features: "all" columns but those of `id`, or a list.
+        name: what the ledger calls this table; the name of the file if left out. Totals go on under the same
+            name, wherever the table moves.
+    """
 
     features: AllOrSome = "all"
+    name: Name | None = None
 
 
 class Task(Section):
@@ -289,6 +302,12 @@ class PolicyLimits(Section):
         wide_layer: allow out_features >= in_features, which lets the label owner solve for the
             features.
         early_stopping: allow a training to end before the agreed epochs; when it ends depends on labels.
+        steps: training steps; no limit of their own if left out.
+        runs: trainings that are begun; no limit of their own if left out.
+        protocols: message flows; the one under [protocol] if left out.
+        schemes: cryptosystems; the one under [protocol] if left out.
+        reveals: what may be shown to this party of the peer's; what [protocol] says if left out.
+        ledger: folder of the totals; "ledger" beside the run file if left out.
     """
 
     released_z_per_row: Count = 640
@@ -296,6 +315,12 @@ class PolicyLimits(Section):
     smallest_batch: Annotated[int, Field(ge=1, le=2**20)] = 256
     wide_layer: bool = False
     early_stopping: bool = True
+    steps: Count | None = None
+    runs: Count | None = None
+    protocols: Annotated[tuple[ProtocolName, ...], Field(strict=False, min_length=1)] | None = None
+    schemes: Annotated[tuple[SchemeName, ...], Field(strict=False, min_length=1)] | None = None
+    reveals: Annotated[tuple[Revealed, ...], Field(strict=False)] | None = None
+    ledger: File | None = None
 
 
 class Run(Section):
@@ -362,9 +387,41 @@ class DataOwnerRun(Run):
     policy: PolicyLimits = PolicyLimits()
 
     @property
+    def limits(self) -> dict[str, Any]:
+        """The policy with everything said: what is left out is what [protocol] names."""
+        chosen = self.protocol
+        limits = self.policy.model_dump(exclude={"ledger"})
+        usual = {
+            "protocols": (chosen.name,),
+            "schemes": (chosen.scheme,),
+            "reveals": (chosen.reveals,) if chosen.reveals else (),
+        }
+        return limits | {name: value for name, value in usual.items() if limits[name] is None}
+
+    @property
+    def ledger(self) -> Path:
+        """The file of the totals for this peer on this table: names that this party chose, and no others."""
+        folder = self.policy.ledger or self._parent / "ledger"
+        table = self.table.name or ledger_name(self.table.source)
+        return folder / self.peer[0].name / f"{table}.jsonl"
+
+    @property
     def trains_bottom(self) -> bool:
         """Whether a training session trains a bottom model."""
         return self.model.bottom is not None and not self.model.frozen
+
+    @model_validator(mode="after")
+    def _chooses_what_it_allows(self) -> Self:
+        limits = self.limits
+        chosen: dict[str, str] = {"protocols": self.protocol.name, "schemes": self.protocol.scheme}
+        chosen |= {"reveals": self.protocol.reveals} if self.protocol.reveals else {}
+        for name, choice in chosen.items():
+            if choice not in limits[name]:
+                raise refusal(
+                    f'has "{choice}" under [protocol], and policy.{name} does not allow it',
+                    hint=f"choose what the policy allows, or add it to policy.{name}",
+                )
+        return self
 
     @model_validator(mode="after")
     def _trains_what_the_protocol_can(self) -> Self:

@@ -3,6 +3,7 @@
 `source` under [table] of either role. Imported by `config` and by whatever reads tables.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
@@ -13,6 +14,7 @@ from moiety.config.problems import refusal
 from moiety.config.values import resolved
 
 READABLE_FORMATS: Final = (".parquet", ".csv")
+_LONGEST_NAME: Final = 64
 _QUERY_SHAPE: Final = 'write source = { postgresql = "select ..." }'
 
 
@@ -38,12 +40,18 @@ Source: TypeAlias = Path | Query
 
 
 def ledger_name(source: Source) -> str:
-    """Say which table a ledger counts for: a path, or all queries of a folder's run files together.
+    """Return what the ledger calls a table whose run file gives it no name.
 
-    The text of a query is no name: another blank in it would start a new count. Nor is the database: how to
-    reach it must not be written down, not even as a digest.
+    A file's name, wherever it lies; all queries share one. Two tables that come out alike share a ledger:
+    then too much is counted, and never too little. The text of a query is no name: another blank in it would
+    start a new count. Nor is the database: how to reach it must not be written down, not even as a digest.
+
+    >>> ledger_name(Path("/data/2026/Kunden & Co.parquet"))
+    'kunden-co'
     """
-    return "postgresql" if isinstance(source, Query) else str(source.resolve())
+    if isinstance(source, Query):
+        return "postgresql"
+    return re.sub(r"[^a-z0-9._]+", "-", source.stem.lower()).strip("-.")[:_LONGEST_NAME] or "table"
 
 
 def _source(value: Any, info: ValidationInfo) -> Source:

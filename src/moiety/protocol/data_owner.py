@@ -30,6 +30,8 @@ from moiety.protocol.state import (
 from moiety.ring import RingArray
 from moiety.schedule import RowHandle, RowIndices, Split
 
+Charge = Callable[[Request, RowIndices], None]
+
 
 class DataOwner(Secret, ABC):
     """One session's data owner.
@@ -40,7 +42,7 @@ class DataOwner(Secret, ABC):
         evaluator: the scheme's half that computes, where the label owner holds one.
         features: where its activations come from.
         state: its share; None draws its part of W_0 and keeps its share secret from birth.
-        charge: called with the rows of each request before anything is computed: counts the release,
+        charge: called with each request and its rows before anything is computed: counts the release,
             records it, or refuses it.
         randomness: where seeds come from.
     """
@@ -53,7 +55,7 @@ class DataOwner(Secret, ABC):
         evaluator: Evaluator | None = None,
         features: Activations,
         state: DataOwnerState | None,
-        charge: Callable[[RowIndices], None],
+        charge: Charge,
         randomness: Randomness,
     ) -> None:
         self._contract = contract
@@ -167,7 +169,7 @@ class DataOwner(Secret, ABC):
         request = decode_request(block.payload)
         self._check(request)
         rows = self._contract.schedule.rows_of(request.handle)
-        self._charge(rows)
+        self._charge(request, rows)
         self._step, self._request, self._rows = block.step, request, rows
         self._activation_ND, self._digest_N = self._features.batch(rows, training=request.training)
         self._due = self._forward_due(len(rows))
