@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 
 from moiety.channel import memory_pair
-from moiety.contract import DataOwnerTerms, LabelOwnerTerms, encode_terms
 from moiety.messages import Block, Frame, Kind, Request, Role, encode_frame, encode_request
 from moiety.products import Product
 from moiety.protocol.blind import BlindLabelOwner
@@ -20,6 +19,7 @@ from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
 from moiety.protocol.product import matrix_sizes
 from moiety.schedule import Split
 from moiety.session import Session
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
 from tests.pair import contract_of, data_terms, label_terms, machines, training_handles
 
 MOST_BLOCKS: Final = 64

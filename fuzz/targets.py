@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from fuzz import files, machines
-from moiety.contract import DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms
 from moiety.errors import MoietyError
 from moiety.messages import (
     Block,
@@ -22,6 +21,7 @@ from moiety.messages import (
     encode_request,
 )
 from moiety.schedule import RowHandle, Split
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms
 from tests.pair import data_terms, label_terms
 
 

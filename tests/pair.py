@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.channel import MAX_FRAME_BYTES, Channel, memory_pair
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
+from moiety.contract import Contract
 from moiety.crypto.parameters import TESTING_ONLY
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Scheme
@@ -28,6 +28,7 @@ from moiety.ring import RingArray
 from moiety.schedule import RowHandle, Split
 from moiety.session import Session
 from moiety.simulate import make_halves
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms
 from tests.randomness import RecordedRandomness, words_of
 
 Tamper = Callable[[int, bytes], Iterable[bytes]]

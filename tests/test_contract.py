@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moiety.contract import (
+from moiety.contract import Contract
+from moiety.crypto.parameters import LISTED
+from moiety.errors import ContractMismatchError, MalformedMessageError, ParameterError, PolicyError
+from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
+from moiety.policy import Totals
+from moiety.products import Product
+from moiety.terms import (
     FEATURES_LIMIT,
     ROWS_LIMIT,
-    Contract,
     DataOwnerTerms,
     LabelOwnerTerms,
     Terms,
@@ -18,11 +23,6 @@ from moiety.contract import (
     encode_terms,
     require_equal,
 )
-from moiety.crypto.parameters import LISTED
-from moiety.errors import ContractMismatchError, MalformedMessageError, ParameterError, PolicyError
-from moiety.messages import SESSION_BYTES, WIRE_VERSION, Role
-from moiety.policy import Totals
-from moiety.products import Product
 from tests.pair import contract_of, data_terms, label_terms
 
 SHARED = [

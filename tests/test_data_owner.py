@@ -15,7 +15,6 @@ from moiety import checkpoint, data_owner, features
 from moiety.activation_file import ActivationFile
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
-from moiety.contract import encode_terms
 from moiety.data_owner import (
     DataOwnerParty,
     fit_preparation,
@@ -38,6 +37,7 @@ from moiety.errors import (
 from moiety.identity import create_identity
 from moiety.messages import Block, Kind
 from moiety.policy import Totals
+from moiety.terms import encode_terms
 from tests.pair import label_terms
 from tests.parties import (
     NOBODY,

@@ -6,10 +6,10 @@ import pytest
 from moiety.check import check
 from moiety.check_report import finding_lines, finding_values, print_findings
 from moiety.config import load_data_owner_run
-from moiety.contract import DataOwnerTerms, LabelOwnerTerms, Terms
 from moiety.disclosure import MEANINGS, Disclosure, of_data_owner
 from moiety.errors import DataError
 from moiety.policy import Totals
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, Terms
 from tests.parties import Files, configure, make_parties, rewrite_table, run_here, with_column
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, encode_terms
+from moiety.contract import Contract
 from moiety.crypto.parameters import TESTING_ONLY
 from moiety.errors import (
     ConfigError,
@@ -26,6 +26,7 @@ from moiety.protocol.handshake import (
     read_public_key,
 )
 from moiety.simulate import handshake
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
 from tests.pair import data_terms, label_terms
 from tests.randomness import RecordedRandomness
 

@@ -11,7 +11,7 @@ from moiety import checkpoint
 from moiety.assignment import Assignment
 from moiety.compare import join, train_twin
 from moiety.config import load_run
-from moiety.contract import Assigned, Contract
+from moiety.contract import Contract
 from moiety.errors import (
     ConfigError,
     ContractMismatchError,
@@ -29,6 +29,7 @@ from moiety.protocol.handshake import (
     assignment_blocks,
 )
 from moiety.schedule import Split
+from moiety.terms import Assigned
 from tests.pair import data_terms, label_terms
 from tests.parties import Files, configure, make_parties, meet, rewrite_table, run_here, score
 from tests.randomness import RecordedRandomness, words_of

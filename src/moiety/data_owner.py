@@ -20,15 +20,7 @@ from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
-from moiety.contract import (
-    Assigned,
-    Contract,
-    DataOwnerTerms,
-    LabelOwnerTerms,
-    order_seed,
-    policy_terms,
-    schedule_of,
-)
+from moiety.contract import Contract, order_seed, schedule_of
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.periods import own_assignment
@@ -60,6 +52,7 @@ from moiety.protocol.state import Activations, DataOwnerState, Features
 from moiety.revealed import revealed_lines
 from moiety.schedule import Split
 from moiety.session import Session
+from moiety.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
 
 __all__ = [
     "DataOwnerParty",

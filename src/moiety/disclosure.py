@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from moiety.assignment import Assignment
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
-from moiety.contract import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
 from moiety.policy import Policy, Totals
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
 
 MEANINGS: Final = {
     "wire_version": "version of the messages",

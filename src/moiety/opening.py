@@ -13,7 +13,7 @@ from moiety.assignment import Assignment
 from moiety.block_file import BlockFile
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
-from moiety.contract import Assigned, Contract, LabelOwnerTerms
+from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.data.table import Table
 from moiety.errors import (
@@ -28,6 +28,7 @@ from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.machines import LABEL_OWNERS
 from moiety.session import Session
+from moiety.terms import Assigned, LabelOwnerTerms
 
 
 def propose(

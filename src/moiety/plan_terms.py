@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from moiety.bottom import check_bottom
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms, policy_terms
+from moiety.contract import Contract
 from moiety.data.table import read_table
 from moiety.errors import ConfigError
 from moiety.features import fit_preparation, read_features, released_before
 from moiety.policy import Policy, Totals
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms, policy_terms
 
 VALIDATION: Final = 0.1
 TEST: Final = 0.2

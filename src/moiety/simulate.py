@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract, DataOwnerTerms, LabelOwnerTerms
+from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.messages import Block, Role
@@ -30,6 +30,7 @@ from moiety.protocol.machines import DATA_OWNERS, LABEL_OWNERS
 from moiety.protocol.state import Activations
 from moiety.ring import Z_BITS, RingArray, decode
 from moiety.schedule import RowHandle
+from moiety.terms import DataOwnerTerms, LabelOwnerTerms
 
 Observer = Callable[[Block], None]
 

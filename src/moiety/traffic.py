@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from moiety.contract import Contract, encode_terms
+from moiety.contract import Contract
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.scheme import ProductPlan
 from moiety.messages import HEADER_BYTES, Kind, Request, Role, encode_request
@@ -19,6 +19,7 @@ from moiety.products import Product, key_holder_of
 from moiety.protocol.blind import WeightsKey, weights_key
 from moiety.protocol.product import WORD_BYTES, matrix_sizes
 from moiety.schedule import RowHandle, Split
+from moiety.terms import encode_terms
 
 _ANY_REQUEST: Final = Request(
     handle=RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=0), training=True, updates=0

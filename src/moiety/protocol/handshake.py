@@ -16,15 +16,7 @@ from collections.abc import Iterator
 
 from moiety.assignment import Assignment, payload_sizes
 from moiety.config import SplitBy
-from moiety.contract import (
-    Assigned,
-    Contract,
-    DataOwnerTerms,
-    LabelOwnerTerms,
-    decode_terms,
-    encode_terms,
-    require_equal,
-)
+from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.errors import (
@@ -35,6 +27,7 @@ from moiety.errors import (
 )
 from moiety.messages import Block, Kind, Role
 from moiety.protocol.product import Collector, blocks_of
+from moiety.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms, require_equal
 
 
 class AssignmentDue:
