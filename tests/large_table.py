@@ -1,8 +1,8 @@
 """A large table, and a process that prepares it and measures its own memory.
 
-`python -m tests.large_table FILE FOLDER PIECE_VALUES [whole]` prints JSON: MB of memory before and at most,
-and seconds; with `whole` also the most after the table was prepared in memory. It reads VmHWM, since a
-child's ru_maxrss begins with what its parent had when it started it.
+`python -m tests.large_table SOURCE FOLDER PIECE_VALUES [whole]`, for a file, folder or query, prints
+JSON: MB of memory before and at most, and seconds; with `whole` also the most after the table was prepared in
+memory. It reads VmHWM, since a child's ru_maxrss begins with what its parent had when it started it.
 """
 
 import json
@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from moiety import activation_file
 from moiety.activation_file import ActivationFile
+from moiety.config.source import Query, Source
 from moiety.data import preparation
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
@@ -29,12 +30,21 @@ BATCH = 8192
 Measured = dict[str, float]
 
 
-def write(path: Path, rows: int, columns: int) -> None:
-    """Write a table of numbers, uniform in [-1, 1), a part at a time."""
+def write_folder(folder: Path, rows: int, columns: int, *, files: int) -> Path:
+    """Write the same table as several files of a folder."""
+    folder.mkdir()
+    for number in range(files):
+        first = number * rows // files
+        write(folder / f"part{number:03}.parquet", (number + 1) * rows // files, columns, first=first)
+    return folder
+
+
+def write(path: Path, rows: int, columns: int, *, first: int = 0) -> None:
+    """Write a table of numbers, uniform in [-1, 1), a part at a time; from its first row to `rows`."""
     names = [f"f{number}" for number in range(columns)]
     schema = pa.schema([("customer", pa.int64()), *((name, pa.float64()) for name in names)])
     with parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, rows, GROUP_ROWS):
+        for start in range(first, rows, GROUP_ROWS):
             ids = np.arange(start, min(start + GROUP_ROWS, rows))
             words = words_of(f"rows from {start}", columns * len(ids)).reshape(columns, len(ids))
             values = np.ldexp(words.astype(np.float64), -63) - 1
@@ -43,22 +53,31 @@ def write(path: Path, rows: int, columns: int) -> None:
             )
 
 
-def measured(path: Path, folder: Path, *, piece_values: int, whole: bool = False) -> Measured:
+def query_of(rows: int, columns: int) -> Query:
+    """Ask for a table of that size, made by the database."""
+    features = ", ".join(f"sin(i * {number + 1}) as f{number}" for number in range(columns))
+    return Query(postgresql=f"select i as customer, {features} from generate_series(1, {rows}) i")  # noqa: S608
+
+
+def measured(source: Source, folder: Path, *, piece_values: int, whole: bool = False) -> Measured:
     """Measure in a process of its own."""
-    arguments = [str(path), str(folder), str(piece_values), *(["whole"] if whole else [])]
+    named = source.postgresql if isinstance(source, Query) else str(source)
+    arguments = [named, str(folder), str(piece_values), *(["whole"] if whole else [])]
     command = [sys.executable, "-m", "tests.large_table", *arguments]
     finished = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     figures: Measured = json.loads(finished.stdout)
     return figures
 
 
-def main(path: Path, folder: Path, piece_values: int, *, whole: bool) -> Measured:
+def main(source: Source, folder: Path, piece_values: int, *, whole: bool) -> Measured:
     """Prepare a table and read its rows in a shuffled order."""
     preparation._PIECE_VALUES = activation_file._CHUNK_VALUES = piece_values  # type: ignore[misc]
     write(folder / "small.parquet", 100, 3)
     prepare(read_table(folder / "small.parquet", columns=None), folder)  # what only the first use loads
+    if isinstance(source, Query):
+        read_table(query_of(100, 3), columns=None, scratch=folder)
     before, begin = memory("VmRSS"), time.perf_counter()
-    table = read_table(path, columns=None)
+    table = read_table(source, columns=None, scratch=folder)
     fitted = prepare(table, folder)
     figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}
     if whole:
@@ -87,5 +106,6 @@ def memory(name: str) -> float:
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    found = main(Path(given[0]), Path(given[1]), int(given[2]), whole="whole" in given)
+    named = Query(postgresql=given[0]) if given[0].startswith("select") else Path(given[0])
+    found = main(named, Path(given[1]), int(given[2]), whole="whole" in given)
     sys.stdout.write(json.dumps(found))

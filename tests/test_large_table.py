@@ -1,10 +1,12 @@
-"""A table is prepared in a fraction of its own size."""
+"""A table is read and prepared in a fraction of its own size, wherever it comes from."""
 
 from pathlib import Path
 
-from tests.large_table import measured, write
+import pytest
 
-ROWS, COLUMNS = 60_000, 150
+from tests.large_table import measured, query_of, write, write_folder
+
+ROWS, COLUMNS, FILES = 60_000, 150, 5
 TABLE_MB = ROWS * COLUMNS * 8 / 1e6
 
 
@@ -13,3 +15,15 @@ def test_preparing_a_table_takes_a_fraction_of_its_size(tmp_path: Path) -> None:
     found = measured(tmp_path / "table.parquet", tmp_path, piece_values=2**15, whole=True)
     assert found["whole"] - found["before"] > TABLE_MB  # the measure sees a table in memory
     assert found["peak"] - found["before"] < TABLE_MB / 2
+
+
+def test_preparing_a_folder_takes_a_fraction_of_its_size(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "table", ROWS, COLUMNS, files=FILES)
+    found = measured(folder, tmp_path, piece_values=2**15)
+    assert found["peak"] - found["before"] < TABLE_MB / 2
+
+
+@pytest.mark.usefixtures("database")
+def test_preparing_the_result_of_a_query_takes_a_fraction_of_its_size(tmp_path: Path) -> None:
+    found = measured(query_of(3 * ROWS, COLUMNS), tmp_path, piece_values=2**15)
+    assert found["peak"] - found["before"] < 3 * TABLE_MB / 2

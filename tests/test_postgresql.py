@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from moiety.config.source import Query, ledger_name
-from moiety.data import postgresql
+from moiety.data import parquet_copy
 from moiety.data.postgresql_errors import connection_refused
 from moiety.data.table import Table, read_table
 from moiety.errors import CheckpointError, ConfigError, DataError, MoietyError
@@ -129,16 +129,16 @@ def test_digest_of_ids_that_repeat_is_refused() -> None:
 @pytest.mark.usefixtures("database")
 def test_query_is_copied_group_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moiety.data.postgresql._BATCH_BYTES", 64)
-    monkeypatch.setattr("moiety.data.postgresql._GROUP_VALUES", 20)
+    monkeypatch.setattr("moiety.data.parquet_copy._GROUP_VALUES", 20)
     groups: list[int] = []
 
-    def counted(batches: Any, *, rows: int) -> Iterator[Any]:
+    def counted(batches: Iterable[Any], *, rows: int) -> Iterator[Any]:
         for group in joined(batches, rows=rows):
             groups.append(group.num_rows)
             yield group
 
-    joined = postgresql._groups
-    monkeypatch.setattr(postgresql, "_groups", counted)
+    joined = parquet_copy._groups
+    monkeypatch.setattr(parquet_copy, "_groups", counted)
     table = ask("select i, i::text as t, (i / 2.0)::numeric as n from generate_series(1, 100) i")
     assert sum(groups) == 100
     assert 6 <= max(groups) < 12

@@ -240,6 +240,15 @@ def test_id_digest_does_not_depend_on_how_many_ids_are_taken_at_once(
         (["", "NA"] * 45 + ["yes"], "string"),
         (["1"] * 90 + ["true"], "bool"),
         (["7"] * 90 + ["true"], "string"),
+        (["1", "0"] * 45 + ["false"], "bool"),
+        (["true"] * 90 + ["7"], "string"),
+        (["2024-01-01"] * 90 + ["2024-01-01 10:00:00"], "timestamp[ms]"),
+        (["2024-01-01 10:00:00"] * 90 + ["2024-01-01 10:00:00.5"], "timestamp[ns]"),
+        (["2024-01-01"] * 90 + ["soon"], "string"),
+        (["2024-01-01"] * 90 + ["7"], "string"),
+        (["10:00:00"] * 90 + [""], "time32[ms]"),
+        (["1.5"] * 90 + ["true"], "string"),
+        (["007"] * 90 + ["A7"], "string"),
         (['"two\nlines"'] * 90, "string"),
         (["0.5", "NA"] * 45 + ["7"], "double"),
         (["1"] * 90 + ['"a, b"', '"two\nlines"', '"a ""word"""', '""'], "string"),
@@ -255,7 +264,7 @@ def test_read_csv_gives_types_that_all_values_have_in_common(
         parse_options=csv.ParseOptions(newlines_in_values=True),
     )
     monkeypatch.setattr("moiety.data.csv_file._BLOCK_BYTES", 64)
-    monkeypatch.setattr("moiety.data.csv_file._GROUP_VALUES", 14)
+    monkeypatch.setattr("moiety.data.parquet_copy._GROUP_VALUES", 14)
     table = read_table(path, columns=None)
     assert str(table.read("v").type) == kind
     assert table.read("v").to_pylist() == one_block.column("v").to_pylist()

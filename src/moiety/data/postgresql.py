@@ -12,10 +12,11 @@ from typing import Any, Final, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet, types
+from pyarrow import types
 
 from moiety.config.source import Query
 from moiety.data.columns import choose_columns, is_supported, unsupported
+from moiety.data.parquet_copy import copy_batches
 from moiety.data.postgresql_errors import (
     URI_VARIABLE,
     broke_off,
@@ -27,7 +28,6 @@ from moiety.errors import ConfigError
 
 _CONNECT_SECONDS: Final = 10  # libpq itself waits for minutes
 _BATCH_BYTES: Final = 2**22
-_GROUP_VALUES: Final = 2**21  # of a row group, 16 MiB as numbers
 _LARGEST_INT64_DIGITS: Final = 18
 _EARLIEST_DAY: Final = -2_440_588  # 4713 BC, PostgreSQL's first; its infinite dates come as smaller numbers
 _EARLIEST_MICROSECOND: Final = _EARLIEST_DAY * 86_400 * 10**6
@@ -59,10 +59,12 @@ def copy_query(query: Query, sink: Any, *, wanted: Sequence[str] | None) -> None
         by_name = {field.name: field for field in fields}
         converted = {name: _conversion(by_name[name], query) for name in chosen}
         schema = pa.schema([(name, kind) for name, (kind, _) in converted.items()])
-        with parquet.ParquetWriter(sink, schema) as writer:
-            for group in _groups(batches, rows=max(1, _GROUP_VALUES // len(chosen))):
-                arrays = [convert(group.column(name)) for name, (_, convert) in converted.items()]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+        def convert(group: Any) -> Any:
+            arrays = [convert_one(group.column(name)) for name, (_, convert_one) in converted.items()]
+            return pa.Table.from_arrays(arrays, schema=schema)
+
+        copy_batches(batches, sink, schema=schema, convert=convert)
 
 
 class _Database:
@@ -186,15 +188,3 @@ def _without_infinite(column: Any, bits: Any, earliest: int) -> Any:
     """Take out what the driver makes of the infinite: numbers before the first date, and the largest."""
     known = pc.greater_equal(pc.cast(column, bits), pa.scalar(earliest, bits))
     return pc.if_else(known, column, pa.scalar(None, column.type))
-
-
-def _groups(batches: Any, *, rows: int) -> Iterator[Any]:
-    """Join batches until they have so many rows."""
-    held: list[Any] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(each.num_rows for each in held) >= rows:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
