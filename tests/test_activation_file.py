@@ -41,7 +41,7 @@ def mixed_table() -> Table:
 
 
 TABLE = mixed_table()
-PREPARATION = Preparation.fit(TABLE, features=TABLE.names, rules=RULES, rows=np.arange(0, ROWS, 2))
+PREPARATION = Preparation.fit(TABLE, features=TABLE.names, rules=RULES, rows=np.arange(1, ROWS, 3))
 EXPECTED_ND, CLIPPED = encode_activations(PREPARATION.transform(TABLE))
 ALL = np.arange(ROWS)
 

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from moiety.config import (
+    ColumnRule,
     DataOwnerRun,
     LabelOwnerRun,
     load_data_owner_run,
@@ -90,7 +91,7 @@ def test_data_owner_run_fills_in_defaults(tmp_path: Path) -> None:
     assert isinstance(run, DataOwnerRun)
     assert (run.policy.smallest_batch, run.policy.released_z_per_row) == (64, 640)
     assert (run.policy.predictions, run.policy.wide_layer) == (100_000, False)
-    assert run.prepare == {"income": "log"}
+    assert run.prepare == {"income": ColumnRule(rule="log")}
     assert run.peer[0].answer_deadline == 5
 
 

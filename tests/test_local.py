@@ -130,7 +130,7 @@ def test_simulate_shows_the_data_owners_own_error(tmp_path: Path) -> None:
 
 def test_simulate_refuses_a_bad_table_before_anything_is_sent(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
-    rewrite_table(tmp_path / "telco" / "features.parquet", with_column("f3", [math.nan] * 600))
+    rewrite_table(tmp_path / "telco" / "features.parquet", with_column("f3", [math.inf] * 600))
     with pytest.raises(DataError, match="f3"):
         run(files)
 

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from moiety.config import ColumnRule
 from moiety.data import preparation as preparations
+from moiety.data.categories import MAX_CATEGORIES
 from moiety.data.preparation import Preparation
-from moiety.data.rules import MAX_CATEGORIES, Quantiles, Scaled
+from moiety.data.rules import Quantiles, Scaled, fit_rule
 from moiety.data.table import Table
+from moiety.data.usual_rule import FEWEST_IDS
 from moiety.errors import CheckpointCorruptError, ConfigError, DataError
 
 
@@ -71,8 +74,8 @@ def test_quantile_rule_counts_every_row_the_same_on_each_fit() -> None:
 
 
 def test_quantile_rule_of_one_row_works() -> None:
-    preparation = fit(table(a=[3, 4]), {"a": "quantile"}, rows=[0])
-    assert np.isfinite(preparation.transform(table(a=[2, 3, 4]))).all()
+    rule = fit_rule(ColumnRule(rule="quantile"), np.array([3.0]), column="a")
+    assert np.isfinite(rule.transform(np.array([2.0, 3.0, 4.0]))).all()
 
 
 def test_none_rule_keeps_values() -> None:
@@ -83,18 +86,39 @@ def test_one_hot_rule_on_numbers_shows_whole_names() -> None:
     assert fit(table(a=[2, -1, 2.5]), {"a": "one-hot"}).names == ("a=-1", "a=2", "a=2.5")
 
 
-def test_constant_column_gives_zeros() -> None:
-    constant = table(a=[0.1] * 7)
-    np.testing.assert_allclose(fit(constant).transform(constant), np.zeros((7, 1)), atol=1e-15)
+def test_constant_and_empty_columns_are_left_out_and_named() -> None:
+    source = table(a=[1, 2, 3], b=[0.1] * 3, c=[None, None, 5.0], d=["x", "x", "y"], e=["", " ", None])
+    preparation = fit(source, rows=[0, 1])
+    assert preparation.names == ("a",)
+    assert [(column.name, column.reason) for column in preparation.left_out] == [
+        ("b", "constant"),
+        ("c", "empty"),
+        ("d", "constant"),
+        ("e", "empty"),
+    ]
+    assert "'b' is left out: every training row has the same value" in preparation.left_out[0].sentence
+    assert "missing in every training row" in preparation.left_out[1].sentence
+    # At prediction they need not even be there.
+    np.testing.assert_allclose(preparation.transform(table(a=[1, 2])), [[-1], [1]])
+
+
+def test_a_constant_column_with_a_rule_keeps_its_place() -> None:
+    constant = table(a=[0.1] * 7, b=[3.0] * 7, c=[3.0] * 7, d=["x"] * 7)
+    rules = {"a": "standard", "b": "none", "c": "min-max", "d": "one-hot"}
+    np.testing.assert_allclose(fit(constant, rules).transform(constant), [[0, 3, 0, 1]] * 7, atol=1e-15)
+
+
+def test_a_table_without_any_use_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no feature of t\.csv tells .* apart: column 'a'") as caught:
+        fit(table(a=[1, 1], b=["x", "x"]))
+    assert caught.value.hint
 
 
 def test_unseen_category_gives_zeros_and_is_counted() -> None:
-    preparation = fit(table(a=["x", "y", "z"], b=[1, 2, 3], c=["u", "u", "u"]), {"b": "one-hot"}, rows=[0, 1])
-    later = table(a=["z", "y", "w"], b=[1, 3, 2], c=["u", "u", "u"])
+    preparation = fit(table(a=["x", "y", "z"], b=[1, 2, 3]), {"b": "one-hot"}, rows=[0, 1])
+    later = table(a=["z", "y", "w"], b=[1, 3, 2])
     assert preparation.unseen(later) == {"a": 2, "b": 1}
-    np.testing.assert_array_equal(
-        preparation.transform(later), [[0, 0, 1, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 1]]
-    )
+    np.testing.assert_array_equal(preparation.transform(later), [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("values", [1, 3, 7, 100])
@@ -128,9 +152,9 @@ def test_pieces_read_a_column_once_and_when_it_is_due() -> None:
 
 def test_pieces_of_a_bad_column_are_refused() -> None:
     preparation = fit(table(a=[1, 2], b=[1, 2]))
-    pieces = preparation.pieces(table(a=[1, 2], b=[1, None]))
+    pieces = preparation.pieces(table(a=[1, 2], b=[1, float("inf")]))
     next(pieces)
-    with pytest.raises(DataError, match=r"column 'b' of t\.csv has 1 missing"):
+    with pytest.raises(DataError, match=r"column 'b' of t\.csv has 1 infinite"):
         next(pieces)
 
 
@@ -191,7 +215,7 @@ def damaged(path: list[str | int], value: object) -> str:
         "",
         "{}",
         fit(MIXED, MIXED_RULES).to_json()[:-2],
-        damaged(["version"], 2),
+        damaged(["version"], 3),
         damaged(["columns"], []),
         damaged(["more"], 1),
         damaged(["columns", 0, "name"], "b"),
@@ -208,6 +232,15 @@ def damaged(path: list[str | int], value: object) -> str:
         damaged(["columns", 2, "fitted", "scale"], "1"),
         damaged(["columns", 3, "fitted", "quantiles"], [2.0, 1.0]),
         damaged(["columns", 3, "fitted", "quantiles"], []),
+        damaged(["columns", 0, "fill"], float("nan")),
+        damaged(["columns", 0, "indicator"], 1),
+        damaged(["columns", 0, "baseline", "rows"], 0),
+        damaged(["columns", 0, "baseline", "shares"], [0.5, 0.5]),
+        damaged(["columns", 0, "baseline", "shares", 0], -0.1),
+        damaged(["columns", 1, "fitted", "rare"], ["x"]),
+        damaged(["columns", 1, "fitted", "rare"], [1.0]),
+        damaged(["columns", 1, "fitted", "rare"], ["v", "u"]),
+        damaged(["left_out"], [{"name": "z", "reason": "other"}]),
     ],
 )
 def test_load_damaged_preparation_is_refused(text: str) -> None:
@@ -235,21 +268,13 @@ def test_number_rule_on_text_is_refused(rule: str) -> None:
         fit(table(a=["x", "y"]), {"a": rule})
 
 
-@pytest.mark.parametrize(
-    ("values", "bad"),
-    [
-        ([1.0, float("nan"), float("inf"), float("-inf")], 3),
-        ([1, None, 2, None], 2),
-        (["x", None, "y", "z"], 1),
-    ],
-)
-def test_missing_or_infinite_values_are_refused_with_their_count(values: list[object], bad: int) -> None:
-    message = f"column 'a' of t.csv has {bad} missing or infinite values in 4 rows"
-    with pytest.raises(DataError, match=message):
-        fit(table(a=values), rows=[0])  # the bad rows are not the training rows
-    preparation = fit(table(a=[value for value in values if value in (1, "x", "y")]))
-    with pytest.raises(DataError, match=message):
-        preparation.transform(table(a=values))
+def test_infinite_values_are_refused_with_their_count() -> None:
+    bad = table(a=[1.0, 2.0, float("inf"), float("-inf")])
+    with pytest.raises(DataError, match=r"column 'a' of t\.csv has 2 infinite values in 4 rows") as caught:
+        fit(bad, rows=[0, 1])  # the bad rows are not the training rows
+    assert "empty" in caught.value.hint
+    with pytest.raises(DataError, match="2 infinite values"):
+        fit(table(a=[1.0, 2.0])).transform(bad)
 
 
 def test_rule_for_unknown_column_suggests_the_closest() -> None:
@@ -264,7 +289,7 @@ def test_rule_for_unknown_column_suggests_the_closest() -> None:
 def test_unknown_rule_lists_the_rules() -> None:
     with pytest.raises(ConfigError, match="unknown rule 'sqrt' for 'a'") as caught:
         fit(table(a=[1, 2]), {"a": "sqrt"})
-    assert "standard, log, quantile, one-hot, none" in caught.value.hint
+    assert "standard, log, quantile, min-max, bins, one-hot, none" in caught.value.hint
 
 
 def test_features_that_are_none_or_twice_or_missing_are_refused() -> None:
@@ -285,16 +310,29 @@ def test_no_training_rows_are_refused() -> None:
 def test_too_many_categories_are_refused_with_their_count() -> None:
     names = [f"n{number}" for number in range(MAX_CATEGORIES + 1)]
     with pytest.raises(DataError, match=f"'a' has {len(names)} distinct values") as caught:
-        fit(table(a=names))
+        fit(table(a=names), {"a": "one-hot"})
     assert "leave the column out" in caught.value.hint
-    assert len(fit(table(a=names[1:])).names) == MAX_CATEGORIES
+
+
+def test_texts_that_look_like_ids_are_refused_unless_they_have_a_rule() -> None:
+    names = table(a=[f"n{number}" for number in range(FEWEST_IDS + 1)])
+    with pytest.raises(DataError, match=f"'a' of t.csv has {FEWEST_IDS + 1} distinct texts") as caught:
+        fit(names)
+    assert '"one-hot" under [prepare]' in caught.value.hint
+    assert len(fit(names, {"a": "one-hot"}).names) == 64
+    # Few rows, or repeated texts, are no ids.
+    assert len(fit(names.first(FEWEST_IDS)).names) == 64
+    repeated = table(a=[f"n{number // 2}" for number in range(2 * FEWEST_IDS + 2)])
+    assert len(fit(repeated).names) == 64
 
 
 def test_spread_that_overflows_is_refused() -> None:
-    wide = table(a=[-1e308, 1e308])
-    with pytest.raises(DataError, match="spread too far for the rule 'standard'"):
-        fit(wide)
-    assert np.isfinite(fit(wide, {"a": "log"}).transform(wide)).all()
+    wide = table(a=[-1e308, 1e308, 0])
+    for rule in ("standard", "min-max"):
+        with pytest.raises(DataError, match=f"spread too far for the rule '{rule}'"):
+            fit(wide, {"a": rule})
+    for rules in ({"a": "log"}, {}):  # which is also what it gets without a rule
+        assert np.isfinite(fit(wide, rules).transform(wide)).all()
 
 
 def test_column_that_changes_between_text_and_numbers_is_refused() -> None:

@@ -97,7 +97,7 @@ def test_profile_of_a_target_counts_its_classes(tmp_path: Path) -> None:
 
 
 def test_profile_of_features_says_what_becomes_of_them(tmp_path: Path) -> None:
-    spread = [0.0] * 399 + [1000.0]
+    spread = [0.0] * 398 + [1.0, 1000.0]
     table = table_of(tmp_path, a=spread, b=["x", "y"] * 200, c=spread)
     a, b, c = profile_features(table, ["a", "b", "c"], rules={"c": "quantile"})
     assert a.prepared is not None

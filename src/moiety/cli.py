@@ -93,7 +93,7 @@ def predict(
     """Label owner: score the table's rows with the saved model."""
     from moiety.predictor import predict as score
 
-    typer.echo(f"{score(run_file, output)} scores in {output}")
+    typer.echo(f"{score(run_file, output, report=typer.echo)} scores in {output}")
 
 
 @app.command()

@@ -28,7 +28,7 @@ from moiety.data.target import Target
 from moiety.data_owner import fixed_features
 from moiety.label_owner import Batch
 from moiety.nn import InteractiveLinear
-from moiety.own_features import OwnFeatures, columns_to_read, own_features
+from moiety.own_features import OwnFeatures, columns_to_read
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
 from moiety.ring import ACTIVATION_BITS, RingArray
@@ -199,7 +199,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         values_NC=Preparation.from_json(facts["preparation"]).transform(table),
         target=target,
         encoded=torch.from_numpy(target.transform(values)),
-        own=own_features(preparation, own_table),
+        own=None if preparation is None else OwnFeatures(preparation, own_table),
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),

@@ -5,7 +5,7 @@ it to the network. A session that fails is reported and ends; the next one finds
 Imported by the command line and by users.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from moiety.config import load_data_owner_run
 from moiety.contract import Contract, order_seed, schedule_of
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
+from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.periods import own_assignment
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
@@ -184,6 +185,9 @@ class DataOwnerParty(Secret):
         if self._preparation is None:
             rows = schedule.split_rows(Split.TRAIN)
             self._preparation = fit_preparation(self._settings, self._table, rows=rows)
+            self._report_all(notes_of_training(self._preparation, self._table, training=rows))
+        else:
+            self._report_all(notes_of_prediction(self._preparation, self._table))
         if self._settings.model.bottom is None:
             return self._keep_prepared(self._preparation)
         values_NC = self._preparation.transform(self._table)
@@ -201,6 +205,10 @@ class DataOwnerParty(Secret):
                 keep_epochs=proposal.keep == "best",
             )
         return int(features.activation_ND.shape[1])
+
+    def _report_all(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self._report(sentence)
 
     def _keep_prepared(self, preparation: Preparation) -> int:
         """Write the prepared columns, which are the activations, to a file; return in_features."""

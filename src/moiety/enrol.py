@@ -58,7 +58,7 @@ features = "all"                     # or a list of columns
 # name = "customers"                 # what `moiety ledger` counts under; the file's name if left out
 # id = ["customer_id"]               # compared with the peer's, in order
 
-[prepare]                            # by column: standard, log, quantile, one-hot, none
+[prepare]                            # by column: standard, log, quantile, min-max, bins, one-hot, none
 # income = "log"
 
 [policy]                             # totals for this peer on this table, over all runs

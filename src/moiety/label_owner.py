@@ -3,7 +3,7 @@
 Imported by the trainer and users.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -111,6 +111,11 @@ class LabelOwnerRun(Secret):
     def schedule(self) -> Schedule:
         """Splits and batches, as both sides compute them."""
         return self.contract.schedule
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What this side should know about its own columns before it trains, in sentences."""
+        return () if self.own is None else self.own.notes
 
     @property
     def updates(self) -> int:
@@ -264,7 +269,7 @@ def open_run(
             contract=contract,
             machine=machine,
             target=target,
-            own=own_features(fit_own(settings, table, rows=training_rows), table),
+            own=own_features(fit_own(settings, table, rows=training_rows), table, training=training_rows),
             seed=seed,
         )
     except BaseException as error:

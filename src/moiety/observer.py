@@ -54,7 +54,7 @@ class Watcher:
         self._observer = observer
         self._run = run
         self.leakage: dict[str, float] = {}
-        for sentence in revealed_lines(run.contract, Role.LABEL_OWNER):
+        for sentence in (*run.notes, *revealed_lines(run.contract, Role.LABEL_OWNER)):
             observer.notice(sentence)
         observer.begin(epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN)))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.crypto.secret import Secret
+from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.periods import split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
@@ -27,6 +28,7 @@ class OwnFeatures(Secret):
     Args:
         preparation: the fitted rules.
         table: with the columns that they were fitted on.
+        notes: what this side should know about them.
 
     Raises:
         DataError: a column is not there or cannot be used.
@@ -34,10 +36,12 @@ class OwnFeatures(Secret):
     Attributes:
         preparation: the fitted rules, which are saved with the model.
         values: the inputs, float32 (N, C).
+        notes: what this side should know about them.
     """
 
-    def __init__(self, preparation: Preparation, table: Table) -> None:
+    def __init__(self, preparation: Preparation, table: Table, *, notes: Sequence[str] = ()) -> None:
         self.preparation = preparation
+        self.notes = notes
         values_NC = np.empty((table.rows, len(preparation.names)), dtype=np.float32)
         for piece in preparation.pieces(table):
             rows, inputs = piece.values_nd.shape
@@ -96,6 +100,24 @@ def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Pre
     return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
 
 
-def own_features(preparation: Preparation | None, table: Table) -> OwnFeatures | None:
-    """Prepare own columns where there are any."""
-    return None if preparation is None else OwnFeatures(preparation, table)
+def own_features(
+    preparation: Preparation | None, table: Table, *, training: RowIndices | None = None
+) -> OwnFeatures | None:
+    """Prepare own columns where there are any.
+
+    Args:
+        preparation: the fitted rules; None where there are no own columns.
+        table: with these columns.
+        training: the rows that were trained on; None where the rows of the table are to be scored.
+
+    Raises:
+        DataError: a column is not there or cannot be used, or what is to be scored does not resemble what the
+            rules were fitted on.
+    """
+    if preparation is None:
+        return None
+    if training is None:
+        notes = notes_of_prediction(preparation, table)
+    else:
+        notes = notes_of_training(preparation, table, training=training)
+    return OwnFeatures(preparation, table, notes=notes)

@@ -1,6 +1,6 @@
 """Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ def predict(
     *,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Score every row of the label owner's table and write a CSV; return the number of rows.
 
@@ -47,8 +48,10 @@ def predict(
         output: the CSV file to write; must not exist.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
+        report: told how own columns differ from what was trained on, in sentences.
 
     Raises:
+        DataError: half the rows have categories in an own column that no training row had.
         CheckpointError: this side's half is missing, damaged or of another shape.
         ContractMismatchError, PolicyError: the parties do not agree.
 
@@ -67,6 +70,8 @@ def predict(
     columns = _columns(settings, preparation)
     table = read_table(settings.table.source, columns=columns, scratch=settings.folder)
     own = own_features(preparation, table)
+    for sentence in () if own is None else own.notes:
+        report(sentence)
     target = Target.from_json(facts["target"])
     top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
     terms = propose(settings, table, purpose="predict", randomness=source, model=facts["model"])

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
+from moiety.config.prepare import RULE_NAMES, ColumnRule, PrepareRule, RuleName
 from moiety.config.problems import shown, translated
 from moiety.config.sections import (
     DataOwnerRun,
@@ -23,12 +24,16 @@ from moiety.config.split import PeriodSplit, SplitBy
 from moiety.errors import ConfigError
 
 __all__ = [
+    "RULE_NAMES",
     "AnyRun",
+    "ColumnRule",
     "DataOwnerRun",
     "LabelOwnerRun",
     "LocalTraining",
     "Peer",
     "PeriodSplit",
+    "PrepareRule",
+    "RuleName",
     "SplitBy",
     "load_data_owner_run",
     "load_label_owner_run",

@@ -3,7 +3,7 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Annotated, Final, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -65,11 +65,20 @@ def _nearest(location: tuple[int | str, ...], *, model: type[BaseModel]) -> str:
 
 
 def _known_keys(location: tuple[int | str, ...], *, model: type[BaseModel]) -> list[str]:
-    for part in location:
-        if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            model = cast("type[BaseModel]", next(iter(get_args(annotation)), annotation))
+    names = iter([part for part in location if isinstance(part, str)])
+    for name in names:
+        annotation = model.model_fields[name].annotation
+        kinds: tuple[object, ...] = get_args(annotation) or (annotation,)
+        entries = get_origin(annotation) is dict
+        if entries:
+            next(names, None)  # the key of an entry, which may be any text
+        model = cast("type[BaseModel]", _plain(kinds[-1 if entries else 0]))
     return list(model.model_fields)
+
+
+def _plain(annotation: object) -> object:
+    """Take what is annotated."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _key(location: tuple[int | str, ...]) -> str:

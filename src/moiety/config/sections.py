@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from moiety.config.prepare import PrepareRule
 from moiety.config.problems import refusal
 from moiety.config.section import Section
 from moiety.config.source import TableSource, ledger_name, require_ids
@@ -31,7 +32,6 @@ from moiety.config.values import (
     File,
     Name,
     Option,
-    PrepareRule,
     Seconds,
     Widths,
 )

@@ -66,9 +66,6 @@ def either(hint: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-PrepareRule = Literal["standard", "log", "quantile", "one-hot", "none"]
-"""How a column becomes inputs of the interactive layer."""
-
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z")]
 File = Annotated[Path, PlainValidator(resolved)]
 Address = Annotated[str, AfterValidator(_address)]

@@ -2,7 +2,7 @@
 
 Fitted on training rows only, saved as JSON, and applied to any table with the same columns. It
 decides no split and clips nothing; the range of activations is the ring's matter. Imported by
-target, the data owner's loop and the demo.
+both parties' loops and the demo.
 
 Shapes: N rows, D inputs; n and d some of them.
 """
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from moiety.data.rules import RULE_NAMES, Fitted, OneHot, RuleName, fit_rule
-from moiety.data.table import Column, Table
+from moiety.config import RULE_NAMES, ColumnRule
+from moiety.data.drift import ColumnDrift
+from moiety.data.prepared_column import LeftOut, PreparedColumn, fit_column
+from moiety.data.table import Table
 from moiety.errors import CheckpointCorruptError, ConfigError, DataError
 
 _PIECE_VALUES: Final = 2**20  # 8 MiB, of which encoding makes several copies
@@ -39,58 +41,20 @@ class Piece:
     values_nd: NDArray[np.float64] = field(repr=False)
 
 
-class PreparedColumn(BaseModel):
-    """One feature and what is done to it.
-
-    Args:
-        name: the column.
-        text: whether it held text when fitted.
-        fitted: the fitted rule.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-    name: str
-    text: bool
-    fitted: Fitted
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        one_hot = isinstance(self.fitted, OneHot)
-        if self.text != (isinstance(self.fitted, OneHot) and self.fitted.text):
-            raise ValueError("text needs text categories" if one_hot else "text needs one-hot")
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        """Names of its inputs."""
-        return self.fitted.names(self.name)
-
-    def values(self, table: Table) -> Column:
-        """Take the column out of a table, complete and of the kind it was fitted on."""
-        values_N = complete_column(table, self.name)
-        if is_text(values_N) != self.text:
-            kinds = ("text", "numbers") if self.text else ("numbers", "text")
-            raise DataError(
-                f"column {self.name!r} held {kinds[0]} when fitted and holds {kinds[1]} in "
-                f"{table.source.name}",
-                hint="write the column in both tables in the same way",
-            )
-        return values_N
-
-
 class Preparation(BaseModel):
     """Fitted rules for the features of one table.
 
     Args:
-        version: of the saved form.
+        version: of the saved form; 1 is what an early release saved.
         columns: the features in the order of the inputs.
+        left_out: features that give no input.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     columns: tuple[PreparedColumn, ...] = Field(min_length=1, repr=False)
+    left_out: tuple[LeftOut, ...] = ()
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
@@ -104,15 +68,15 @@ class Preparation(BaseModel):
         table: Table,
         *,
         features: Sequence[str],
-        rules: Mapping[str, str],
+        rules: Mapping[str, str | ColumnRule],
         rows: NDArray[np.int64],
     ) -> Self:
         """Fit the rules to the training rows.
 
         Args:
-            table: the table; the features must be complete in all its rows.
+            table: the table.
             features: the columns that become inputs, in that order.
-            rules: rules by column; without one, numbers are "standard" and text is "one-hot".
+            rules: rules by column, each a name or a rule with its options; without one, `usual_rule`.
             rows: indices of the training rows.
 
         Returns:
@@ -121,16 +85,24 @@ class Preparation(BaseModel):
         Raises:
             ConfigError: no features, a feature named twice, or a rule that is unknown or for a
                 column that is no feature.
-            DataError: a column is not there, has missing or infinite values, or does not suit its
-                rule; or there are no training rows.
+            DataError: a column is not there, has infinite values, or does not suit its rule; there are no
+                training rows, or no column has an input to give.
         """
-        _check_request(features, rules)
+        check_request(features, rules)
         if len(rows) == 0:
             raise DataError(
                 "there are no training rows to fit the preparation to",
                 hint="take a larger table, or smaller shares under [split]",
             )
-        return cls(columns=tuple(_fit_column(table, name, rules, rows) for name in features))
+        fitted = [fit_column(table, name, rule=rule_of(rules.get(name)), rows=rows) for name in features]
+        columns = tuple(each for each in fitted if isinstance(each, PreparedColumn))
+        left_out = tuple(each for each in fitted if isinstance(each, LeftOut))
+        if not columns:
+            raise DataError(
+                f"no feature of {table.source.name} tells training rows apart: {left_out[0].sentence}",
+                hint="choose features that differ between rows",
+            )
+        return cls(columns=columns, left_out=left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,10 +119,10 @@ class Preparation(BaseModel):
             float64, shape (N, D), finite, all of it in memory.
 
         Raises:
-            DataError: a column is not there, has missing or infinite values, or holds text where
-                it held numbers, or the other way round.
+            DataError: a column is not there, has infinite values, or holds text where it held numbers, or the
+                other way round.
         """
-        return np.hstack([column.fitted.transform(column.values(table)) for column in self.columns])
+        return np.hstack([column.transform(column.values(table)) for column in self.columns])
 
     def pieces(self, table: Table) -> Iterator[Piece]:
         """Make the same inputs piece by piece, with one column of the table in memory at a time.
@@ -169,7 +141,7 @@ class Preparation(BaseModel):
             values_N, inputs = column.values(table), len(column.names)
             rows = max(1, _PIECE_VALUES // inputs)
             for first_row in range(0, len(values_N), rows):
-                values_nd = column.fitted.transform(values_N[first_row : first_row + rows])
+                values_nd = column.transform(values_N[first_row : first_row + rows])
                 yield Piece(first_row=first_row, first_input=first_input, values_nd=values_nd)
             first_input += inputs
 
@@ -179,11 +151,40 @@ class Preparation(BaseModel):
         Raises:
             DataError: as `transform`.
         """
-        counts = {
-            column.name: column.fitted.unseen(column.values(table))
-            for column in self.columns
-            if isinstance(column.fitted, OneHot)
-        }
+        counts = {column.name: column.unseen(column.values(table)) for column in self.columns}
+        return {name: count for name, count in counts.items() if count}
+
+    def drift(self, table: Table, *, rows: NDArray[np.int64] | None = None) -> list[ColumnDrift]:
+        """Compare rows with the training rows, with one column of the table in memory at a time.
+
+        Args:
+            table: a table with the fitted columns.
+            rows: which rows; None means all.
+
+        Returns:
+            One for each column whose training rows are remembered.
+
+        Raises:
+            DataError: as `transform`.
+        """
+        every = slice(None) if rows is None else rows
+        drifts = (column.drift(column.values(table)[every]) for column in self.columns)
+        return [drift for drift in drifts if drift is not None]
+
+    def beyond(self, table: Table, limit: float) -> dict[str, int]:
+        """Count the values of inputs that are not below a limit in magnitude, by column; 0 left out.
+
+        Args:
+            table: a table with the fitted columns.
+            limit: of the range of activations, beyond which they are clipped.
+
+        Raises:
+            DataError: as `transform`.
+        """
+        names = [column.name for column in self.columns for _ in column.names]
+        counts: Counter[str] = Counter()
+        for piece in self.pieces(table):
+            counts[names[piece.first_input]] += int(np.count_nonzero(np.abs(piece.values_nd) >= limit))
         return {name: count for name, count in counts.items() if count}
 
     def to_json(self) -> str:
@@ -217,44 +218,12 @@ def chosen_features(
     return [name for name in table.names if name not in besides] if wanted == "all" else wanted
 
 
-def complete_column(table: Table, name: str) -> Column:
-    """Take a column out of a table.
-
-    Args:
-        table: the table.
-        name: the column.
-
-    Returns:
-        Its values, shape (N,), none of them missing or infinite.
+def check_request(features: Sequence[str], rules: Mapping[str, str | ColumnRule]) -> None:
+    """Check what can be checked without the table.
 
     Raises:
-        DataError: there is no such column, or some values are missing or infinite.
+        ConfigError: no features, a feature named twice, or a rule that is unknown or for no feature.
     """
-    values_N = table.column(name)
-    bad = count_unusable(values_N)
-    if bad:
-        raise DataError(
-            f"column {name!r} of {table.source.name} has {bad} missing or infinite values in "
-            f"{table.rows} rows",
-            hint="fill them in, remove these rows, or leave the column out",
-        )
-    return values_N
-
-
-def count_unusable(values_N: Column) -> int:
-    """Count missing and infinite values."""
-    if is_text(values_N):
-        return sum(value is None for value in values_N)
-    return int(np.count_nonzero(~np.isfinite(values_N.astype(np.float64))))
-
-
-def is_text(values_N: Column) -> bool:
-    """Tell text from numbers."""
-    return values_N.dtype == np.object_
-
-
-def _check_request(features: Sequence[str], rules: Mapping[str, str]) -> None:
-    """Check what can be checked without the table."""
     if not features:
         raise ConfigError("there are no features", hint="name at least one column under [table]")
     name, times = Counter(features).most_common(1)[0]
@@ -267,26 +236,15 @@ def _check_request(features: Sequence[str], rules: Mapping[str, str]) -> None:
                 f"[prepare] has a rule for {column!r}, which is not among the features",
                 hint=f"did you mean {close[0]!r}?" if close else "remove the rule",
             )
-        if rule not in RULE_NAMES:
+        if isinstance(rule, str) and rule not in RULE_NAMES:
             raise ConfigError(
                 f"[prepare] has the unknown rule {rule!r} for {column!r}",
                 hint=f"the rules are {', '.join(RULE_NAMES)}",
             )
 
 
-def _fit_column(table: Table, name: str, rules: Mapping[str, str], rows: NDArray[np.int64]) -> PreparedColumn:
-    values_N = complete_column(table, name)
-    text = is_text(values_N)
-    rule = _rule_of(name, rules, text=text)
-    if text and rule != "one-hot":
-        raise DataError(
-            f"column {name!r} of {table.source.name} holds text; the rule {rule!r} needs numbers",
-            hint=f'set {name!r} to "one-hot" under [prepare], or leave the column out',
-        )
-    return PreparedColumn(name=name, text=text, fitted=fit_rule(rule, values_N[rows], column=name))
-
-
-def _rule_of(name: str, rules: Mapping[str, str], *, text: bool) -> RuleName:
-    """Look the rule up, or take the default one."""
-    wanted = rules.get(name, "one-hot" if text else "standard")
-    return next(rule for rule in RULE_NAMES if rule == wanted)
+def rule_of(rule: str | ColumnRule | None) -> ColumnRule | None:
+    """Turn a name, which was checked, into a rule."""
+    if isinstance(rule, str):
+        return ColumnRule(rule=next(name for name in RULE_NAMES if name == rule))
+    return rule

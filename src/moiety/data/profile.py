@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from moiety.data.columns import is_text_type
-from moiety.data.preparation import Preparation
+from moiety.data.preparation import Preparation, check_request, rule_of
+from moiety.data.prepared_column import PreparedColumn, fit_column
 from moiety.data.table import Table
 from moiety.errors import DataError
 from moiety.ring import encode_activations
@@ -139,32 +140,35 @@ def profile_features(
         ConfigError: a rule cannot be used, whatever the table holds.
         DataError: a column is not there, or cannot be read; one that cannot be prepared has a `problem`.
     """
+    check_request(features, rules)
     every_row = np.arange(table.rows)
-    try:
-        fitted = Preparation.fit(table, features=features, rules=rules, rows=every_row)
-    except DataError:
-        for name in features:
-            own = {name: rules[name]} if name in rules else {}
-            try:
-                alone = Preparation.fit(table, features=[name], rules=own, rows=every_row)
-            except DataError as error:
-                yield replace(profile_column(table, name, use="feature"), problem=error)
-            else:
-                yield _prepared(table, name, alone)
-    else:
-        for column in fitted.columns:
-            yield _prepared(table, column.name, fitted.model_copy(update={"columns": (column,)}))
+    for name in features:
+        try:
+            fitted = fit_column(table, name, rule=rule_of(rules.get(name)), rows=every_row)
+        except DataError as error:
+            yield replace(profile_column(table, name, use="feature"), problem=error)
+            continue
+        if isinstance(fitted, PreparedColumn):
+            yield _prepared(table, name, Preparation(columns=(fitted,)))
+        else:
+            counted = profile_column(table, name, use="feature")
+            yield replace(counted, remarks=(*counted.remarks, "left out: it gives no input"))
 
 
 def raise_first(profile: TableProfile) -> None:
     """Raise the first problem of a column.
 
     Raises:
-        DataError: a column cannot be prepared.
+        DataError: a column cannot be prepared, or there are features and none gives an input.
     """
     problems = [column.problem for column in profile.columns if column.problem is not None]
     if problems:
         raise problems[0]
+    if profile.inputs == 0 and any(column.use == "feature" for column in profile.columns):
+        raise DataError(
+            "no feature tells rows apart: each is empty, or has the same value everywhere",
+            hint="choose features that differ between rows",
+        )
 
 
 def _prepared(table: Table, name: str, preparation: Preparation) -> ColumnProfile:

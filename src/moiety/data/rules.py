@@ -2,47 +2,34 @@
 
 scikit-learn's transformers do the arithmetic. A fitted rule holds plain numbers, from which the
 transformer is put together again; so a saved rule is JSON and gives the same floats on every load.
-Imported by preparation.
+Imported by prepared columns.
 
-Shapes: N rows, K output columns.
+Shapes: N rows, K inputs.
 """
 
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, model_validator
+from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
+from moiety.config import ColumnRule, RuleName
+from moiety.data.categories import OneHot, fit_one_hot
+from moiety.data.fitted import FittedRule
 from moiety.data.table import Column
 from moiety.errors import DataError
 
-RuleName = Literal["standard", "log", "quantile", "one-hot", "none"]
-RULE_NAMES: tuple[RuleName, ...] = get_args(RuleName)
-
-MAX_CATEGORIES = 1024  # more distinct values than this are ids or measurements, not categories
-MAX_QUANTILES = 1000
+MAX_QUANTILES: Final = 1000
 # The quantile rule keeps results within the normal distribution's quantiles of 1e-7 and 1 - 1e-7,
 # which is scikit-learn's own limit: abs <= 5.2, far inside the range of activations.
 
 Finite = Annotated[FiniteFloat, Field(repr=False)]
-Values = tuple[str, ...] | tuple[FiniteFloat, ...]
 
 
-class _Fitted(BaseModel):
-    """What all fitted rules have in common: immutable, checked, never quoting its content."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-    def names(self, column: str) -> list[str]:
-        """Name the output columns."""
-        return [column]
-
-
-class Unchanged(_Fitted):
+class Unchanged(FittedRule):
     """The values as they are."""
 
     rule: Literal["none"] = "none"
@@ -52,7 +39,22 @@ class Unchanged(_Fitted):
         return np.asarray(values_N, dtype=np.float64)[:, None]
 
 
-class Scaled(_Fitted):
+class Nothing(FittedRule):
+    """No input: the values never differed, and only whether one is missing may say something."""
+
+    rule: Literal["nothing"] = "nothing"
+
+    def names(self, column: str) -> list[str]:
+        """Name no inputs."""
+        del column
+        return []
+
+    def transform(self, values_N: Column) -> NDArray[np.float64]:
+        """Return nothing, shape (N, 0)."""
+        return np.zeros((len(values_N), 0))
+
+
+class Scaled(FittedRule):
     """Zero mean and unit variance, for "log" after sign(x) * log(1 + |x|).
 
     Args:
@@ -75,7 +77,30 @@ class Scaled(_Fitted):
         return scaled_N1
 
 
-class Quantiles(_Fitted):
+class Ranged(FittedRule):
+    """The fitted rows from 0 to 1: a column of two values becomes 0 and 1.
+
+    Args:
+        scale: x * scale + shift is the input.
+        shift: likewise.
+    """
+
+    rule: Literal["min-max"] = "min-max"
+    scale: Annotated[PositiveFloat, Field(repr=False)]
+    shift: Finite
+
+    def transform(self, values_N: Column) -> NDArray[np.float64]:
+        """Return the scaled values, shape (N, 1)."""
+        from sklearn.preprocessing import MinMaxScaler  # noqa: PLC0415
+
+        scaler = MinMaxScaler()
+        scaler.scale_, scaler.min_ = np.array([self.scale]), np.array([self.shift])
+        scaler.n_features_in_ = 1
+        scaled_N1: NDArray[np.float64] = scaler.transform(np.asarray(values_N, dtype=np.float64)[:, None])
+        return scaled_N1
+
+
+class Quantiles(FittedRule):
     """The place among the fitted rows, as the value of a normal distribution with that place.
 
     Args:
@@ -104,63 +129,61 @@ class Quantiles(_Fitted):
         return normal_N1
 
 
-class OneHot(_Fitted):
-    """A column of 0 and 1 for every value of the fitted rows; all 0 for any other value.
+class Bins(FittedRule):
+    """The bin that a value falls into; values beyond the fitted rows fall into the first or last one.
 
     Args:
-        categories: the distinct values of the fitted rows, ascending.
+        edges: of the bins, ascending: one more than there are bins.
+        inputs: "one-hot" for an input of 0 and 1 for each bin, "ordinal" for the number of the bin in one
+            input, from 0 to 1.
     """
 
-    rule: Literal["one-hot"] = "one-hot"
-    categories: Annotated[Values, Field(min_length=1, max_length=MAX_CATEGORIES, repr=False)]
+    rule: Literal["bins"] = "bins"
+    edges: Annotated[tuple[FiniteFloat, ...], Field(min_length=3, max_length=1025, repr=False)]
+    inputs: Literal["one-hot", "ordinal"]
 
     @model_validator(mode="after")
-    def _check_ascending(self) -> "OneHot":
-        if any(low >= high for low, high in pairwise(self._objects())):
-            raise ValueError("categories must ascend")
+    def _check_ascending(self) -> "Bins":
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("edges must ascend")
         return self
 
     @property
-    def text(self) -> bool:
-        """Whether the categories are text, and not numbers."""
-        return isinstance(self.categories[0], str)
+    def bins(self) -> int:
+        """How many bins there are."""
+        return len(self.edges) - 1
 
     def names(self, column: str) -> list[str]:
-        """Name the output columns, as in `EDUCATION=2`."""
-        return [f"{column}={_shown(category)}" for category in self.categories]
+        """Name the inputs, as in `AGE bin 3`, from 1."""
+        if self.inputs == "ordinal":
+            return [column]
+        return [f"{column} bin {number}" for number in range(1, self.bins + 1)]
 
     def transform(self, values_N: Column) -> NDArray[np.float64]:
-        """Return the indicators, shape (N, K)."""
-        from sklearn.preprocessing import OneHotEncoder  # noqa: PLC0415
+        """Return indicators, shape (N, K), or numbers of bins over the largest, shape (N, 1)."""
+        from sklearn.preprocessing import KBinsDiscretizer  # noqa: PLC0415
 
-        categories = self._array()
-        encoder = OneHotEncoder(
-            categories=[categories], handle_unknown="ignore", sparse_output=False, dtype=np.float64
-        )
-        encoder.fit(categories[:, None])
-        indicators_NK: NDArray[np.float64] = encoder.transform(values_N[:, None])
-        return indicators_NK
-
-    def unseen(self, values_N: Column) -> int:
-        """Count the rows whose value is none of the categories."""
-        known = set(self.categories)
-        return sum(value not in known for value in values_N.tolist())
-
-    def _objects(self) -> tuple[Any, ...]:
-        return self.categories
-
-    def _array(self) -> NDArray[Any]:
-        return np.array(self.categories, dtype=np.object_ if self.text else np.float64)
+        binner = KBinsDiscretizer(n_bins=self.bins, encode="ordinal")
+        binner.n_bins_, binner.n_features_in_ = np.array([self.bins]), 1
+        binner.bin_edges_ = np.empty(1, dtype=np.object_)
+        binner.bin_edges_[0] = np.array(self.edges)
+        number_N1: NDArray[np.float64] = binner.transform(np.asarray(values_N, dtype=np.float64)[:, None])
+        if self.inputs == "one-hot":
+            return np.asarray(number_N1 == np.arange(self.bins), dtype=np.float64)
+        ordinal_N1: NDArray[np.float64] = number_N1 / (self.bins - 1)
+        return ordinal_N1
 
 
-Fitted = Annotated[Unchanged | Scaled | Quantiles | OneHot, Field(discriminator="rule")]
+Fitted = Annotated[
+    Unchanged | Nothing | Scaled | Ranged | Quantiles | Bins | OneHot, Field(discriminator="rule")
+]
 
 
-def fit_rule(rule: RuleName, values_N: Column, *, column: str) -> Fitted:
+def fit_rule(rule: ColumnRule, values_N: Column, *, column: str) -> Fitted:
     """Fit a rule to the values of the training rows.
 
     Args:
-        rule: one of RULE_NAMES.
+        rule: from the run file, or the usual one.
         values_N: the values, none missing or infinite; numbers, unless the rule is "one-hot".
         column: for messages.
 
@@ -168,19 +191,26 @@ def fit_rule(rule: RuleName, values_N: Column, *, column: str) -> Fitted:
         The fitted rule.
 
     Raises:
-        DataError: the values spread too far to be scaled, or are too many categories.
+        DataError: the values spread too far to be scaled, are too many categories, or fall into one bin.
     """
     fits: dict[RuleName, Callable[[], Fitted]] = {
         "none": Unchanged,
-        "standard": lambda: _fit_scaled("standard", values_N, column),
-        "log": lambda: _fit_scaled("log", values_N, column),
+        "standard": lambda: fit_scaled("standard", values_N, column=column),
+        "log": lambda: fit_scaled("log", values_N, column=column),
+        "min-max": lambda: _fit_ranged(values_N, column),
         "quantile": lambda: _fit_quantiles(values_N),
-        "one-hot": lambda: _fit_one_hot(values_N, column),
+        "bins": lambda: _fit_bins(rule, values_N, column),
+        "one-hot": lambda: fit_one_hot(values_N, rule, column=column),
     }
-    return fits[rule]()
+    return fits[rule.rule]()
 
 
-def _fit_scaled(rule: Literal["standard", "log"], values_N: Column, column: str) -> Scaled:
+def fit_scaled(rule: Literal["standard", "log"], values_N: Column, *, column: str) -> Scaled:
+    """Fit "standard" or "log".
+
+    Raises:
+        DataError: the values spread too far.
+    """
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
@@ -188,11 +218,19 @@ def _fit_scaled(rule: Literal["standard", "log"], values_N: Column, column: str)
     mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     # scikit-learn takes an infinite variance for a constant column and scales by 1.
     if not np.isfinite([mean, float(scaler.var_[0])]).all():
-        raise DataError(
-            f"the values of column {column!r} spread too far for the rule {rule!r}",
-            hint=f'set {column!r} to "log" or "quantile" under [prepare], or leave it out',
-        )
+        raise _spread_too_far(rule, column)
     return Scaled(rule=rule, mean=mean, scale=scale)
+
+
+def _fit_ranged(values_N: Column, column: str) -> Ranged:
+    from sklearn.preprocessing import MinMaxScaler  # noqa: PLC0415
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = MinMaxScaler().fit(np.asarray(values_N, dtype=np.float64)[:, None])
+    scale, shift = float(scaler.scale_[0]), float(scaler.min_[0])
+    if not (np.isfinite([scale, shift]).all() and scale > 0):
+        raise _spread_too_far("min-max", column)
+    return Ranged(scale=scale, shift=shift)
 
 
 def _fit_quantiles(values_N: Column) -> Quantiles:
@@ -205,15 +243,24 @@ def _fit_quantiles(values_N: Column) -> Quantiles:
     return Quantiles(quantiles=tuple(mapping.quantiles_[:, 0].tolist()))
 
 
-def _fit_one_hot(values_N: Column, column: str) -> OneHot:
-    categories = tuple(sorted(set(values_N.tolist())))
-    if len(categories) > MAX_CATEGORIES:
+def _fit_bins(rule: ColumnRule, values_N: Column, column: str) -> Bins:
+    from sklearn.preprocessing import KBinsDiscretizer  # noqa: PLC0415
+
+    binner = KBinsDiscretizer(rule.bins, encode="ordinal", strategy=rule.spread, subsample=None)
+    # Releases differ in how they take quantiles, and warn of it; the edges found are what is saved. Bins that
+    # repeated values leave empty are dropped, with a warning.
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore")
+        binner.fit(np.asarray(values_N, dtype=np.float64)[:, None])
+    edges = tuple(binner.bin_edges_[0].tolist())
+    if not np.isfinite(edges).all():
+        raise _spread_too_far("bins", column)
+    if len(edges) < 3:  # noqa: PLR2004  two bins have three edges
         raise DataError(
-            f"column {column!r} has {len(categories)} distinct values in the training rows; "
-            f'the rule "one-hot" takes at most {MAX_CATEGORIES}',
-            hint="leave the column out, group its values, or use a rule for numbers",
+            f"the values of column {column!r} all fall into one bin: most training rows have the same one",
+            hint='add spread = "uniform" to its rule, or set it to "log" or "one-hot" under [prepare]',
         )
-    return OneHot(categories=categories)
+    return Bins(edges=edges, inputs=rule.inputs)
 
 
 def _before_scaling(values_N: Column, rule: Literal["standard", "log"]) -> NDArray[np.float64]:
@@ -221,7 +268,8 @@ def _before_scaling(values_N: Column, rule: Literal["standard", "log"]) -> NDArr
     return np.sign(numbers_N1) * np.log1p(np.abs(numbers_N1)) if rule == "log" else numbers_N1
 
 
-def _shown(category: str | float) -> str:
-    """Show 2.0 as 2."""
-    whole = isinstance(category, float) and category.is_integer()
-    return str(int(category)) if whole else str(category)
+def _spread_too_far(rule: str, column: str) -> DataError:
+    return DataError(
+        f"the values of column {column!r} spread too far for the rule {rule!r}",
+        hint=f'set {column!r} to "log" or "quantile" under [prepare], or leave it out',
+    )

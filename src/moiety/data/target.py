@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from moiety.data.preparation import count_unusable, is_text
+from moiety.data.missing import count_unusable, is_text
 from moiety.data.table import Column
 from moiety.errors import CheckpointCorruptError, DataError, ParameterError
 

@@ -1,0 +1,78 @@
+"""`[prepare]`: what is done to a column, as a word or as a small table.
+
+    [prepare]
+    income = "log"
+    branch = { rule = "one-hot", most = 50, least = 20 }
+    age = { rule = "bins", bins = 10, inputs = "ordinal", missing = "mean" }
+
+Imported by `config` and, as what it gives, by the preparation of tables.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from moiety.config.problems import refusal
+from moiety.config.section import Section
+
+RuleName = Literal["standard", "log", "quantile", "min-max", "bins", "one-hot", "none"]
+RULE_NAMES: Final[tuple[RuleName, ...]] = get_args(RuleName)
+
+MOST_INPUTS: Final = 1024
+
+_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "one-hot": ("most", "least"),
+    "bins": ("bins", "spread", "inputs", "missing"),
+}
+_NUMBER_OPTIONS: Final = ("missing",)
+
+
+class ColumnRule(Section):
+    """What is done to a column.
+
+    Args:
+        rule: how its values become inputs.
+        most: of "one-hot", how many inputs it may give; the rarest categories share one of them.
+        least: of "one-hot", how many training rows a category needs for an input of its own.
+        bins: of "bins", how many.
+        spread: of "bins": "quantile" puts about as many training rows into each, "uniform" makes them equally
+            wide.
+        inputs: of "bins": "one-hot" gives each an input, "ordinal" the number of the bin, from 0 to 1.
+        missing: of rules for numbers, what stands where one is missing: a statistic of the training rows.
+    """
+
+    rule: RuleName
+    most: Annotated[int, Field(ge=2, le=MOST_INPUTS)] = 64
+    least: Annotated[int, Field(ge=1, le=2**32)] = 1
+    bins: Annotated[int, Field(ge=2, le=MOST_INPUTS)] = 10
+    spread: Literal["quantile", "uniform"] = "quantile"
+    inputs: Literal["one-hot", "ordinal"] = "one-hot"
+    missing: Literal["median", "mean", "most-frequent"] = "median"
+
+    @model_validator(mode="after")
+    def _options_of_its_rule(self) -> Self:
+        takes = _OPTIONS.get(self.rule, _NUMBER_OPTIONS)
+        for name in sorted(self.model_fields_set - {"rule"}):
+            if name not in takes:
+                raise refusal(
+                    f'has {name}, which the rule "{self.rule}" does not take',
+                    hint=f"this rule takes {', '.join(takes)}",
+                )
+        return self
+
+
+def _as_table(value: Any) -> Any:
+    """Let a word stand for a table with that rule."""
+    if isinstance(value, str):
+        return {"rule": value}
+    if not isinstance(value, (dict, ColumnRule)):
+        raise refusal(
+            "is no rule",
+            hint='write a rule in quotes, or a table: { rule = "one-hot", most = 50 }',
+        )
+    return value
+
+
+PrepareRule = Annotated[ColumnRule, BeforeValidator(_as_table)]
+"""How a column becomes inputs, as a run file says it."""

@@ -1,0 +1,82 @@
+"""The rule for a column that the run file has none for: good enough for a raw table of mixed columns.
+
+Text becomes categories. Numbers are standardised, and the few that then lie beyond the range of activations
+are clipped and counted. Two exceptions: a rare flag, which would be clipped in every row that has it, becomes
+0 and 1; and where a long tail makes up the standard deviation, so that all other values would be as good as
+equal, they take a logarithm first, or their quantile where that does not help. Measured in ADR 0017. Imported
+by prepared columns.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moiety.config import ColumnRule
+from moiety.data.missing import is_text
+from moiety.data.table import Column
+from moiety.errors import DataError
+
+RANGE: Final = 8.0
+"""Activations lie below this; the ring's matter, repeated here because nothing of data rests on the ring."""
+FEWEST_IDS: Final = 256
+"""Fewer distinct texts than this are categories, however few rows there are."""
+_ID_SHARE: Final = 0.5
+_TWO_VALUES: Final = 2
+_SQUEEZED: Final = 0.1  # standard deviations that hold the middle half of values
+
+
+def usual_rule(values_N: Column, *, column: str, source: str) -> ColumnRule:
+    """Choose a rule by the training rows.
+
+    Args:
+        values_N: values of the training rows, none missing or infinite.
+        column: for messages.
+        source: the table, for messages.
+
+    Raises:
+        DataError: the column holds texts that are mostly distinct, as ids and free text are.
+    """
+    if is_text(values_N):
+        _require_categories(values_N, column, source)
+        return ColumnRule(rule="one-hot")
+    numbers_N = values_N.astype(np.float64)
+    if len(np.unique(numbers_N)) <= _TWO_VALUES:
+        return ColumnRule(rule="min-max" if _is_rare_flag(numbers_N) else "standard")
+    if _spread(numbers_N) >= _SQUEEZED:
+        return ColumnRule(rule="standard")
+    logarithms_N = np.sign(numbers_N) * np.log1p(np.abs(numbers_N))
+    return ColumnRule(rule="log" if _spread(logarithms_N) >= _SQUEEZED else "quantile")
+
+
+def _is_rare_flag(numbers_N: NDArray[np.float64]) -> bool:
+    """Tell whether standardising puts one of two values beyond the range of activations."""
+    share = float(np.mean(numbers_N == numbers_N.max()))
+    # Of two values, the one with share p lies sqrt((1 - p) / p) standard deviations from the mean.
+    return (1 - min(share, 1 - share)) >= RANGE**2 * min(share, 1 - share)
+
+
+def _spread(numbers_N: NDArray[np.float64]) -> float:
+    """Return how far apart the middle half of values lies, in standard deviations.
+
+    Without the commonest value where it fills half the rows: amounts that are mostly zero are judged by those
+    that are not.
+    """
+    distinct, counts = np.unique(numbers_N, return_counts=True)
+    common = int(counts.argmax())
+    told = numbers_N[numbers_N != distinct[common]] if 2 * counts[common] >= len(numbers_N) else numbers_N
+    low, high = np.quantile(told, [0.25, 0.75])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        spread = float((high - low) / numbers_N.std())
+    return spread if np.isfinite(spread) else 0.0
+
+
+def _require_categories(values_N: Column, column: str, source: str) -> None:
+    distinct = len(set(values_N.tolist()))
+    if distinct > FEWEST_IDS and distinct > _ID_SHARE * len(values_N):
+        raise DataError(
+            f"column {column!r} of {source} has {distinct} distinct texts in {len(values_N)} training rows, "
+            "as ids and free text have",
+            hint=f"take {column!r} out of features under [table] (or name it under id), or, if these are "
+            f'categories, set it to "one-hot" under [prepare]',
+        )
