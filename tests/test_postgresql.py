@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from adbc_driver_postgresql import dbapi
+from pyarrow import parquet
 
+from moiety.config import load_data_owner_run
 from moiety.config.source import Query, ledger_name
 from moiety.data import parquet_copy
 from moiety.data.postgresql_errors import connection_refused
 from moiety.data.table import Table, read_table
 from moiety.errors import CheckpointError, ConfigError, DataError, MoietyError
+from moiety.trainer import train
+from tests.parties import configure, make_parties, wire
 from tests.postgres import PASSWORD, USER, Server
+from tests.randomness import RecordedRandomness
 
 
 def ask(text: str, *, columns: list[str] | None = None, scratch: Path | None = None) -> Table:
@@ -313,3 +320,32 @@ def test_query_shows_nothing_of_itself() -> None:
     assert "lynx" not in repr(query) + str(query) + query.name
     assert ledger_name(query) == ledger_name(Query(postgresql="select 2"))
     assert ledger_name(Path("a/t.csv")) == ledger_name(Path("b/t.parquet")) == "t"
+
+
+@pytest.mark.usefixtures("database")
+def test_training_from_queries_is_training_from_files(tmp_path: Path) -> None:
+    """Both parties' tables come from the database, in the order that the files have."""
+    files = make_parties(tmp_path)
+    tables = {
+        "features": tmp_path / "telco" / "features.parquet",
+        "labels": tmp_path / "bank" / "labels.parquet",
+    }
+    expected = train(files.label_owner, channel=wire(files), randomness=RecordedRandomness(b"trainer"))
+    with dbapi.connect("postgresql://") as connection, connection.cursor() as cursor:
+        for name, path in tables.items():
+            numbered = parquet.read_table(path)
+            numbered = numbered.append_column("rank", pa.array(range(numbered.num_rows)))
+            cursor.adbc_ingest(name, numbered, mode="replace")
+        connection.commit()
+    for run_file, name in ((files.data_owner, "features"), (files.label_owner, "labels")):
+        columns = ", ".join(parquet.read_schema(tables[name]).names)
+        query = f"select {columns} from {name} order by rank"  # noqa: S608
+        configure(run_file, {"table.source": {"postgresql": query}})
+        tables[name].unlink()
+    found = train(files.label_owner, channel=wire(files), randomness=RecordedRandomness(b"trainer"))
+    assert found.test == expected.test
+    assert found.validation == expected.validation
+    settings = load_data_owner_run(files.data_owner)
+    assert "postgresql" in settings.ledger.name
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(PASSWORD.encode() in content for content in written)
