@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
 
-.PHONY: demo test campaign fuzz check bench bench-full bench-instructions paper clean
+.PHONY: demo test campaign faults fuzz check bench bench-full bench-instructions paper clean
 
 demo: $(VENV)/installed
 	rm -rf demo-run
@@ -16,6 +16,10 @@ test: $(VENV)/installed
 
 campaign: $(VENV)/installed
 	$(BIN)/python -m pytest -m campaign -s
+
+# Kills, cuts, stalls and damage at full count; about ten minutes. The figures are in docs/faults.md.
+faults: $(VENV)/installed
+	$(BIN)/python -m pytest -m faults -s
 
 # A few minutes; FUZZ="frame --runs 10000000 --seconds 600" chooses. Corpora, logs and findings: build/fuzz.
 fuzz: $(VENV)/installed

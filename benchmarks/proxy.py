@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ADDRESS: Final = "127.0.0.1"
 PIECE: Final = 2**14
 MEGABIT: Final = 125_000.0
@@ -64,10 +65,13 @@ class Proxy:
         except OSError:
             await _close(writer)
             return
-        pairs = ((reader, far_writer), (far_reader, writer))
-        await asyncio.gather(*(carry(self._line, *pair) for pair in pairs))
+        await self.join((reader, writer), (far_reader, far_writer))
         for each in (writer, far_writer):
             await _close(each)
+
+    async def join(self, near: Ends, far: Ends) -> None:
+        """Carry both directions of one connection until they end."""
+        await asyncio.gather(carry(self._line, near[0], far[1]), carry(self._line, far[0], near[1]))
 
 
 async def carry(line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -93,7 +93,7 @@ class Numbering:
         self.check_role(frame)
         if frame.sequence != self._received:
             raise OutOfOrderError(f"frame {frame.sequence} came where frame {self._received} was due")
-        self._check_binding(frame)
+        self.check_binding(frame)
         self._acknowledge(frame.acknowledged)
         if frame.block.kind is not Kind.ACKNOWLEDGE:
             self._received += 1
@@ -106,7 +106,7 @@ class Numbering:
             RemoteProtocolError: it is of another session, or asks for what it has, or was never sent.
         """
         self.check_role(frame)
-        self._check_binding(frame)
+        self.check_binding(frame)
         first = self._sent if self._outbox is None else self._outbox.first
         if frame.sequence < self._received or frame.acknowledged < first:
             raise RemoteProtocolError(
@@ -128,7 +128,12 @@ class Numbering:
                 hint='one run file needs role = "data-owner", the other role = "label-owner"',
             )
 
-    def _check_binding(self, frame: Frame) -> None:
+    def check_binding(self, frame: Frame) -> None:
+        """Refuse a frame of another session.
+
+        Raises:
+            RemoteProtocolError: contract or session differ.
+        """
         if (frame.contract, frame.session) != (self._contract, self._session):
             raise RemoteProtocolError("a frame belongs to another contract or session")
 

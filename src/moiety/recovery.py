@@ -165,7 +165,7 @@ class Recovery:
                 "the peer started anew while this session was under way",
                 hint="both sides go back to the newest checkpoint they have in common",
             )
-        raise _instead_of_reconnect(channel, frame)
+        raise _instead_of_reconnect(channel, frame, numbering)
 
     def _refuse(self, channel: Channel, numbering: Numbering, error: BaseException) -> None:
         if isinstance(error, RemoteProtocolError) and not isinstance(error, PeerAbortedError):
@@ -180,9 +180,10 @@ def _opens(frame: Frame) -> bool:
     return not bound and frame.sequence == 0 and frame.block.kind is not Kind.ABORT
 
 
-def _instead_of_reconnect(channel: Channel, frame: Frame) -> MoietyError:
+def _instead_of_reconnect(channel: Channel, frame: Frame, numbering: Numbering) -> MoietyError:
     if frame.block.kind is not Kind.ABORT:
-        return RemoteProtocolError(f"{frame.block.kind.name} came where RECONNECT was due")
+        numbering.check_binding(frame)
+        return OutOfOrderError(f"{frame.block.kind.name} came where RECONNECT was due")
     if frame.block.payload != bytes([AbortCode.UNKNOWN_SESSION]):
         return peer_aborted(frame.block.payload)
     channel.close()

@@ -13,6 +13,7 @@ from moiety.channel import Channel
 from moiety.errors import (
     LocalProtocolError,
     MoietyError,
+    OutOfOrderError,
     PeerTimeoutError,
     PeerUnreachableError,
     RemoteProtocolError,
@@ -188,7 +189,8 @@ class Session:
             self.close()
             return peer_aborted(frame.block.payload)
         if self._numbering.bound:
-            return RemoteProtocolError("RECONNECT came on a connection that stands")
+            self._numbering.check_binding(frame)
+            return OutOfOrderError("RECONNECT came on a connection that stands")
         lost = SessionLostError(
             "the peer goes on with a session that this process does not know; it was told to start anew",
             hint="start the label owner again if it does not do so by itself",
