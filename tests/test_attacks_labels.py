@@ -1,5 +1,9 @@
 """Row 26 of the attacks: what depends on labels and could be seen by the data owner."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +11,14 @@ from numpy.typing import NDArray
 
 from moiety.contract import Contract
 from moiety.crypto.sampling import Seed
+from moiety.data_owner import DataOwnerParty
 from moiety.errors import LocalProtocolError, RemoteProtocolError
+from moiety.local import simulate
 from moiety.messages import Block, Kind, Request, encode_request
 from moiety.nn import InteractiveLinear
 from moiety.protocol.blind import BlindDataOwner
+from moiety.protocol.choice import encode_epoch
+from moiety.result import Result
 from moiety.ring import encode_gradients
 from moiety.schedule import RowHandle, RowIndices, Schedule, Split
 from moiety.simulate import Pair
@@ -18,7 +26,17 @@ from moiety.step_rule import AdaptiveStep
 from tests.attack_tools import folded_auc
 from tests.no_choice import NeverGoesBack
 from tests.pair import contract_of, data_terms, label_terms, training_handles
-from tests.randomness import words_of
+from tests.parties import (
+    COLUMNS,
+    ROWS,
+    configure,
+    features_of,
+    make_parties,
+    rewrite_table,
+    target_of,
+    with_column,
+)
+from tests.randomness import RecordedRandomness, words_of
 from tests.test_attacks_protocol import FROM_DATA_OWNER, outline, pair_of, rectified
 
 CLIPPING_RATE = 100.0
@@ -176,3 +194,127 @@ def _alone(contract: Contract) -> Schedule:
         batch=schedule.batch,
         epochs=schedule.epochs,
     )
+
+
+def trained_blocks(
+    folder: Path, target_N: NDArray[np.int64], monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[list[Block], Result]:
+    """Train by a run file with some labels; return what reached the data owner, and the result."""
+    folder.mkdir()
+    files = make_parties(folder)
+    rewrite_table(folder / "bank" / "labels.parquet", with_column("target", target_N.tolist()))
+    configure(files.label_owner, {name.replace("__", "."): value for name, value in settings.items()})
+    seen: list[Block] = []
+    receive = DataOwnerParty.receive
+
+    def watched(party: DataOwnerParty, block: Block) -> Iterator[Block]:
+        seen.append(block)
+        yield from receive(party, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DataOwnerParty, "receive", watched)
+        result = simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"row 26"))
+    return seen, result
+
+
+def orders_of_labels() -> list[NDArray[np.int64]]:
+    """Labels that can be learnt, and the same permuted, which cannot."""
+    labels = target_of(features_of(ROWS, COLUMNS), "binary")
+    return [labels, labels[np.argsort(words_of("permutation", ROWS))]]
+
+
+def test_label_dependent_choice_permuted_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data owner watches runs that keep their best epoch, even classes out, step rates by metrics.
+
+    Control, a run that names its best epoch (`acml` does): other labels, another message. Ours in `blind`:
+    one outline for labels that can be learnt and for permuted ones, though their best epochs differ.
+    """
+    rules: dict[str, Any] = {
+        "train__epochs": 4,
+        "train__learning_rate": 0.2,
+        "train__keep": "best",
+        "train__schedule": "ReduceLROnPlateau",
+        "train__schedule_options": {"patience": 0},
+        "split__stratify": "metrics and loss",
+    }
+    runs = [
+        trained_blocks(tmp_path / f"run {number}", labels, monkeypatch, **rules)
+        for number, labels in enumerate(orders_of_labels())
+    ]
+    best = [result.kept_epoch for _, result in runs]
+    assert None not in best
+    assert best[0] != best[1]
+    assert outline(runs[0][0]) == outline(runs[1][0])
+    assert encode_epoch(best[0] or 0) != encode_epoch(best[1] or 0)
+
+
+def test_label_dependent_stop_tells_only_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data owner watches runs with early stopping, which both sides declared.
+
+    What it gives away, and the control at once: permuted labels stop at another epoch, so whoever can train
+    on a guess of the labels can test the guess. Ours: up to there, and after it, the messages are the same.
+    """
+    rules: dict[str, Any] = {
+        "train__epochs": 12,
+        "train__learning_rate": 0.03,
+        "train__early_stopping": {"patience": 2},
+    }
+    runs = [
+        trained_blocks(tmp_path / f"run {number}", labels, monkeypatch, **rules)
+        for number, labels in enumerate(orders_of_labels())
+    ]
+    epochs = [len(result.validation) for _, result in runs]
+    assert epochs[0] != epochs[1]
+    stops = [next(i for i, each in enumerate(seen) if each.kind is Kind.CHOICE) for seen, _ in runs]
+    earlier = min(stops)
+    assert outline(runs[0][0][:earlier]) == outline(runs[1][0][:earlier])
+    ends = [
+        [(each.kind, len(each.payload)) for each in seen[stop:]]
+        for (seen, _), stop in zip(runs, stops, strict=True)
+    ]
+    assert ends[0] == ends[1]
+
+
+TABLES, TABLE_ROWS, RUNS, TESTED = 400, 100, 120, 30
+
+
+def test_label_dependent_split_exact_stratification() -> None:
+    """The data owner keeps the splits of many runs: each stratified one is a linear equation of the labels.
+
+    Control, splits that hold exactly the table's share of positives: after 120 runs on a table of 100 rows
+    the labels are the one direction that all equations leave, and the label of one row gives its sign
+    (AUC 1.00 over 400 tables, the known row left out). Ours: splits that come from the seed alone.
+    """
+    tables = [np.argsort(words_of(f"labels {table}", TABLE_ROWS)) % 2 for table in range(TABLES)]
+    drawn = solved([drawn_split(run) for run in range(RUNS)])
+    ours = [drawn * np.sign(drawn[0] * (labels[0] - 0.5)) for labels in tables]
+    theirs = [solved(stratified_splits(labels, name=f"{number}")) for number, labels in enumerate(tables)]
+    both = zip(theirs, tables, strict=True)
+    signed = [each * np.sign(each[0] * (labels[0] - 0.5)) for each, labels in both]
+    label_M = np.concatenate([labels[1:] for labels in tables])
+    assert folded_auc(np.concatenate([each[1:] for each in signed]), label_M) >= 0.99
+    assert folded_auc(np.concatenate([each[1:] for each in ours]), label_M) <= 0.52
+
+
+def drawn_split(run: int) -> NDArray[np.int64]:
+    seed = Seed(run.to_bytes(32, "little"))
+    schedule = Schedule(seed=seed, rows=TABLE_ROWS, validation=0.0, test=0.3, batch=10, epochs=1)
+    return schedule.split_rows(Split.TEST)
+
+
+def stratified_splits(labels_N: NDArray[np.int64], *, name: str) -> list[NDArray[np.int64]]:
+    """Draw test rows within each class, as a careless label owner would."""
+    words_RN = words_of(f"strata {name}", RUNS * TABLE_ROWS).reshape(RUNS, TABLE_ROWS)
+    classes = [np.flatnonzero(labels_N == value) for value in (0, 1)]
+    taken = [rows[np.argsort(words_RN[:, rows], axis=1)[:, : TESTED // 2]] for rows in classes]
+    return list(np.concatenate(taken, axis=1))
+
+
+def solved(tests: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the direction that y - 1/2 has if every test split, and the table, is half positive."""
+    equations = np.full((len(tests) + 1, TABLE_ROWS), -TESTED / TABLE_ROWS)
+    equations[-1] = 1.0
+    for equation, rows in zip(equations, tests, strict=False):
+        equation[rows] += 1.0
+    direction: NDArray[np.float64] = np.linalg.eigh(equations.T @ equations)[1][:, 0]
+    return direction
