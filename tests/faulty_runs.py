@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from moiety import checkpoint, transport
 from moiety.config import load_run
-from moiety.data_owner import provide
 from moiety.errors import MoietyError
 from moiety.messages import Role, decode_frame
+from moiety.providing import provide
 from moiety.trainer import train
 from tests.parties import Files, configure, free_address, let_data_owner_dial
 from tests.proxy import Fault, FaultyProxy

@@ -26,11 +26,11 @@ from pyarrow import csv, parquet
 
 from moiety.channel import MemoryChannel, memory_pair
 from moiety.cli import main
-from moiety.data_owner import provide
 from moiety.errors import MoietyError
 from moiety.identity import create_identity
 from moiety.local import attach_data_owner
 from moiety.predictor import predict
+from moiety.providing import provide
 from moiety.trainer import Result, train
 from tests.randomness import RecordedRandomness, words_of
 

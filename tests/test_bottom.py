@@ -179,8 +179,9 @@ def test_forward_only_uses_eval_mode_and_training_its_own(settings: Read) -> Non
     one, two = (activations.batch(ALL, training=False)[0] for _ in range(2))
     assert np.array_equal(one, two)
     assert equal(weights(bottom), before)
-    one, two = (activations.batch(ALL, training=True)[0] for _ in range(2))
+    two = activations.batch(ALL, training=True)[0]
     assert not np.array_equal(one, two)  # dropout
+    activations.batch(ALL, training=True)
     moved = weights(bottom)
     assert not np.array_equal(moved["bottom.1.running_mean"], before["bottom.1.running_mean"])
     assert moved["bottom.1.num_batches_tracked"] == 2
@@ -301,9 +302,14 @@ def test_network_and_dropout_follow_the_seed_alone(settings: Read) -> None:
 
 
 def test_dropout_is_drawn_anew_in_every_batch(settings: Read) -> None:
-    _, activations = trained(settings("dropout"))
-    one, two = (activations.batch(ALL, training=True)[0] for _ in range(2))
-    assert not np.array_equal(one, two)
+    bottom, activations = trained(settings("dropout"))
+    before = weights(bottom)
+    one = activations.batch(ALL, training=True)[0]
+    again = activations.batch(ALL, training=True)[0]
+    assert np.array_equal(one, again)  # a step that is made again is the same step
+    activations.backward(np.zeros_like(one, dtype=np.float64))
+    assert equal(weights(bottom), before)
+    assert not np.array_equal(activations.batch(ALL, training=True)[0], one)
 
 
 def test_bottom_model_leaves_the_process_stream_alone(settings: Read) -> None:

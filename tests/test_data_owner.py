@@ -20,7 +20,6 @@ from moiety.data_owner import (
     fit_preparation,
     fixed_features,
     open_ledger,
-    provide,
     read_features,
 )
 from moiety.errors import (
@@ -37,6 +36,7 @@ from moiety.errors import (
 from moiety.identity import create_identity
 from moiety.messages import Block, Kind
 from moiety.policy import Totals
+from moiety.providing import provide
 from moiety.terms import encode_terms
 from tests.pair import label_terms
 from tests.parties import (

@@ -7,7 +7,6 @@ import pytest
 
 from moiety.channel import Channel
 from moiety.config import load_data_owner_run, load_label_owner_run
-from moiety.data_owner import provide
 from moiety.errors import (
     ConfigError,
     ContractMismatchError,
@@ -19,6 +18,7 @@ from moiety.errors import (
 )
 from moiety.identity import create_identity
 from moiety.peer import Connector, SessionConnector, connect
+from moiety.providing import provide
 from moiety.trainer import train
 from tests.parties import (
     NOBODY,

@@ -40,6 +40,9 @@ class Notes:
     def begin(self, *, epochs: int, rows: int) -> None:
         self.begun.append({"epochs": epochs, "rows": rows})
 
+    def notice(self, sentence: str) -> None:
+        raise AssertionError(sentence)
+
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
         self.steps.append({"epoch": epoch, "rows": rows, "loss": loss, "sent": sent, "received": received})
 

@@ -8,14 +8,14 @@ owner); `moiety.simulate` is the protocol in one file.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moiety.data_owner import provide
     from moiety.label_owner import Batch, LabelOwnerRun, open_run
     from moiety.nn import InteractiveLinear
+    from moiety.providing import provide
 
 __all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "open_run", "provide"]
 
 _HOMES = {
-    "provide": "moiety.data_owner",
+    "provide": "moiety.providing",
     "open_run": "moiety.label_owner",
     "LabelOwnerRun": "moiety.label_owner",
     "Batch": "moiety.label_owner",

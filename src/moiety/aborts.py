@@ -61,7 +61,9 @@ def peer_aborted(payload: bytes) -> PeerAbortedError:
     if code == AbortCode.POLICY and 1 <= number <= len(LIMITS):
         return PeerPolicyError(LIMITS[number - 1])
     known = {int(each): each.name.lower().replace("_", " ") for each in AbortCode}
-    return PeerAbortedError(
+    error = PeerAbortedError(
         f"the peer stopped the session ({known.get(code, 'unknown')})",
         hint="the peer's own output says why",
     )
+    error.interrupted = code == AbortCode.INTERRUPTED
+    return error

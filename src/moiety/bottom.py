@@ -7,9 +7,9 @@ data owner's loop and by the comparison with the twin.
 Shapes: N rows, C prepared columns, D in_features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from moiety.checkpoint import Arrays
 from moiety.config import DataOwnerRun as Settings
-from moiety.crypto.sampling import Seed
+from moiety.crypto.sampling import Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.dither import RowDigests, row_digests
 from moiety.errors import CheckpointMismatchError, ConfigError, NonFiniteError
@@ -46,12 +46,19 @@ class BottomModel(Secret):
 
     def __init__(self, settings: Settings, *, columns: int, seed: Seed) -> None:
         assert settings.model.bottom is not None
+        self._seed = seed
         self._stream = torch.get_rng_state()
         with self._own_stream():
             torch.manual_seed(int.from_bytes(seed[:7], "little"))
             self.network = from_factory(
                 settings.model.bottom, columns, key="model.bottom", takes="the number of prepared columns"
             )
+
+    def begin_step(self, step: int) -> None:
+        """Start the random stream of a step: dropout is a function of seed and step, also after a restart."""
+        seed = derive(self._seed, b"dropout", step.to_bytes(8, "little"))
+        with self._own_stream():
+            torch.manual_seed(int.from_bytes(seed[:7], "little"))
 
     def load(self, arrays: Arrays) -> None:
         """Take saved weights.
@@ -158,6 +165,7 @@ class TrainedActivations(Secret):
             NonFiniteError: an activation is NaN or infinite.
         """
         self._bottom.network.train(training)
+        self._bottom.begin_step(self._steps)
         with torch.set_grad_enabled(training):
             output = self._bottom.apply(self._values[torch.from_numpy(rows)])
             # What is clipped has no gradient: moving it within the clipped range would change nothing.
@@ -179,6 +187,35 @@ class TrainedActivations(Secret):
             if self._keep_epochs:
                 kept = {name: array.copy() for name, array in self._bottom.arrays().items()}
                 self.candidates.append(kept)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a saved run needs to go on, but for the weights, which `BottomModel.arrays` gives."""
+        return {
+            "steps": self._steps,
+            "clipped": self.clipped,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "candidates": self.candidates,
+        }
+
+    def load(self, state: Mapping[str, Any], weights: Arrays) -> None:
+        """Take what `state` returned, and the weights.
+
+        Raises:
+            CheckpointMismatchError: they are of another network, optimiser or schedule.
+        """
+        self._bottom.load(weights)
+        try:
+            self._steps, self.clipped = state["steps"], state["clipped"]
+            self.candidates = list(state["candidates"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._schedule is not None:
+                self._schedule.load_state_dict(state["schedule"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointMismatchError(
+                "the saved optimiser or schedule is of another kind than [train] names",
+                hint="go on with the run file that the run began with",
+            ) from error
 
     def go_back(self, epoch: int) -> None:
         """Return the network to the end of an epoch, and drop what was kept of the others."""

@@ -65,22 +65,31 @@ def check(
 def provide(
     run_file: RunFile,
     once: Annotated[bool, typer.Option("--once", help="Answer one run, then stop.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Begin no new training before the unfinished one has ended.")
+    ] = False,
 ) -> None:
     """Data owner: answer the label owner's runs in turn."""
-    from moiety.data_owner import provide as answer_runs
+    from moiety.interrupts import Interrupts
+    from moiety.providing import provide as answer_runs
 
-    answer_runs(run_file, once=once, report=typer.echo)
+    with Interrupts(report=typer.echo) as interrupts:
+        answer_runs(run_file, once=once, resume=resume, report=typer.echo, interrupts=interrupts)
 
 
 @app.command()
-def train(run_file: RunFile) -> None:
+def train(
+    run_file: RunFile,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished training.")] = False,
+) -> None:
     """Label owner: train with the data owner and save the model."""
+    from moiety.interrupts import Interrupts
     from moiety.progress import ProgressBar
     from moiety.report import result_lines
     from moiety.trainer import train as train_run
 
-    with ProgressBar(Console()) as bar:
-        result = train_run(run_file, observer=bar)
+    with ProgressBar(Console()) as bar, Interrupts(report=bar.notice) as interrupts:
+        result = train_run(run_file, resume=resume, observer=bar, interrupts=interrupts)
     for line in result_lines(result):
         typer.echo(line)
 

@@ -6,8 +6,7 @@ Imported by the command line and by users.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
@@ -18,10 +17,10 @@ from moiety import checkpoint
 from moiety.activation_file import ActivationFile
 from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
+from moiety.checkpoints import Checkpoints, Saved
 from moiety.config import DataOwnerRun as Settings
-from moiety.config import load_data_owner_run
 from moiety.contract import Contract, order_seed, schedule_of
-from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
+from moiety.crypto.sampling import Randomness, Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.periods import own_assignment
@@ -29,16 +28,15 @@ from moiety.data.preparation import Preparation
 from moiety.data.table import Table
 from moiety.errors import (
     CheckpointMismatchError,
-    ConfigError,
-    MoietyError,
-    PeerIdentityError,
-    SessionLostError,
+    RemoteProtocolError,
 )
 from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
 from moiety.files import Arrays
+from moiety.half import Half, fact
+from moiety.interrupts import Interrupts
 from moiety.ledger import Ledger, Release
+from moiety.marks import Mark, mark_block, read_mark
 from moiety.messages import Block, Kind, Role
-from moiety.peer import Connector
 from moiety.policy import Policy, Totals
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import (
@@ -54,6 +52,7 @@ from moiety.revealed import revealed_lines
 from moiety.schedule import Split
 from moiety.session import Session
 from moiety.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
+from moiety.transcript import NO_TRANSCRIPT, Transcript
 
 __all__ = [
     "DataOwnerParty",
@@ -62,7 +61,6 @@ __all__ = [
     "fit_preparation",
     "fixed_features",
     "open_ledger",
-    "provide",
     "read_features",
     "serve",
 ]
@@ -79,6 +77,14 @@ class DataOwnerParty(Secret):
         ledger: totals over all runs; None in a simulation, where nothing leaves.
         randomness: where seeds come from.
         report: told what happens, in a sentence.
+        checkpoints: where halves of unfinished runs are kept; None keeps none.
+        only_resume: refuse to begin a new training.
+
+    Attributes:
+        contract: once it is agreed on.
+        finished: the label owner said so, and this side has saved its half of the model.
+        transcript: of the session; set by whoever drives it.
+        boundary: the transcript's digest after the last finished exchange.
     """
 
     def __init__(
@@ -89,7 +95,13 @@ class DataOwnerParty(Secret):
         ledger: Ledger | None,
         randomness: Randomness,
         report: Report,
+        checkpoints: Checkpoints | None = None,
+        only_resume: bool = False,
     ) -> None:
+        self._half = Half(checkpoints, report=report)
+        self._only_resume = only_resume
+        self.transcript: Transcript | None = None
+        self.boundary: bytes | None = None
         self._settings = settings
         self._table = table
         self._ledger = ledger
@@ -106,6 +118,7 @@ class DataOwnerParty(Secret):
         self._machine: DataOwner | None = None
         self._release: Release | None = None
         self.contract: Contract | None = None
+        self._goes_on = False
         self.finished = False
 
     def receive(self, block: Block) -> Iterator[Block]:
@@ -120,8 +133,12 @@ class DataOwnerParty(Secret):
         elif block.kind is Kind.FINISH:
             self._finish()
             yield Block(kind=Kind.FINISH, step=0, payload=b"")
+        elif self._machine is None and self._goes_on:
+            yield from self._resume(block, self.contract)
         elif self._machine is None:
             yield from self._open(block, self.contract)
+        elif block.kind is Kind.CHECKPOINT and self._machine.idle:
+            yield self._checkpoint(read_mark(block, Kind.CHECKPOINT))
         else:
             yield from self._machine.receive(block)
 
@@ -135,6 +152,13 @@ class DataOwnerParty(Secret):
         self.contract = self._handshake.agree(terms, assignment=self._assignment)
         if terms.assigned is not None and self._assignment is not None:
             yield from assignment_blocks(self._assignment)
+        self._half.check(self.contract)
+        self._goes_on = bool(proposal.resumes)
+        if self._only_resume and self.contract.training and not self._goes_on:
+            raise CheckpointMismatchError(
+                "the label owner began a new training, and this side goes on with an unfinished one",
+                hint="start without --resume to answer new trainings too",
+            )
         self._report(
             f"{proposal.purpose}: {proposal.rows} rows, {terms.in_features} in_features, "
             f"{proposal.out_features} out_features, {terms.parameters}"
@@ -150,6 +174,7 @@ class DataOwnerParty(Secret):
 
     def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
         own = None if self._settings.split.by is None else self._assignment
+        saved = self._find(proposal.resumes)
         stated = DataOwnerTerms(
             run=self._settings.run,
             purpose=proposal.purpose,
@@ -160,13 +185,16 @@ class DataOwnerParty(Secret):
             rows=self._table.rows,
             order_digest=self._table.id_digest(self._settings.table.id).hex(),
             model=self._load() if proposal.purpose == "predict" else "",
+            resumes="" if saved is None else proposal.resumes,
+            order="" if saved is None else fact(saved, "order", str),
             nonce=self._randomness.seed().hex(),
             split=self._settings.split.decided_by if proposal.purpose == "train" else "drawn",
             assigned=None if own is None else Assigned.of(own),
             in_features=0,
             **policy_terms(Policy(**self._settings.limits), self._before()),
         )
-        if (proposal.rows, proposal.split) != (stated.rows, stated.split):
+        unknown = proposal.resumes != stated.resumes
+        if unknown or (proposal.rows, proposal.split) != (stated.rows, stated.split):
             return stated  # the parties differ; both sides will say so from the terms alone
         stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
         agreed = Contract(label_owner=proposal, data_owner=stated, assignment=self._assignment)
@@ -191,7 +219,7 @@ class DataOwnerParty(Secret):
         if self._settings.model.bottom is None:
             return self._keep_prepared(self._preparation)
         values_NC = self._preparation.transform(self._table)
-        features, clipped = self._apply_bottom(values_NC, load=proposal.purpose == "predict")
+        features, clipped = self._apply_bottom(values_NC, load=bool(self._saved_arrays))
         self._report_clipped(clipped, features.activation_ND.size)
         self._features = features
         if kind == "trained":
@@ -250,6 +278,62 @@ class DataOwnerParty(Secret):
                 hint="each party needs a folder of its own",
             ) from error
 
+    def _find(self, run: str) -> Saved | None:
+        """Look for the run that the label owner wants to go on with, and take what does not change in it."""
+        saved = self._half.find(run) if run else None
+        if saved is not None:
+            self._weight_seed = Seed(bytes.fromhex(fact(saved, "weight_seed", str)))
+            self._preparation = Preparation.from_json(fact(saved, "preparation", str))
+            self._saved_arrays = saved.arrays
+        return saved
+
+    def _resume(self, block: Block, contract: Contract) -> Iterator[Block]:
+        yield from self._half.choose(block, contract)
+        assert self._half.restored is not None
+        if self.transcript is not None:
+            self.transcript.continue_from(self._half.restored.mark.transcript)
+        self._saved = self._half.state()
+        self._goes_on = False
+
+    def _checkpoint(self, mark: Mark) -> Block:
+        """Write this side's half of the checkpoint that the label owner names, if it is where this side is.
+
+        Raises:
+            RemoteProtocolError: the parties are at different places.
+            CheckpointError: it cannot be written.
+        """
+        assert self._machine is not None
+        digest = NO_TRANSCRIPT if self.transcript is None else self.transcript.digest()
+        if mark != Mark(updates=self._machine.state().updates, transcript=digest):
+            raise RemoteProtocolError("the peer's checkpoint is of another step or transcript")
+        self._write_half(mark)
+        return mark_block(Kind.CHECKPOINTED, mark)
+
+    def interrupt(self) -> None:
+        """Write this side's half at the last step boundary, if checkpoints are taken: this side stops."""
+        if self._machine is None or not self._machine.idle or self.boundary is None or not self._half.writes:
+            return
+        self._write_half(Mark(updates=self._machine.state().updates, transcript=self.boundary))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is half done."""
+        return self._machine is None or self._machine.idle
+
+    def _write_half(self, mark: Mark) -> None:
+        assert self._machine is not None
+        assert self.contract is not None
+        assert self._features is not None
+        assert self._preparation is not None
+        self._half.write(
+            mark,
+            self.contract,
+            self._machine,
+            self._features,
+            arrays={} if self._bottom is None else self._bottom.arrays(),
+            facts={"weight_seed": self._weight_seed.hex(), "preparation": self._preparation.to_json()},
+        )
+
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
         assert self._features is not None
         self._release = Release(contract, self._ledger)
@@ -263,12 +347,14 @@ class DataOwnerParty(Secret):
             keys=keys,
             evaluator=evaluator,
             features=self._features,
-            state=None if contract.training else self._saved,
+            state=self._saved,
             charge=self._release,
             randomness=self._randomness,
         )
-        if contract.training:
+        if self._saved is None:
             yield from self._machine.open(self._weight_seed)
+        elif contract.training:
+            self._half.restore(self._machine, self._features)
 
     def _before(self) -> Totals:
         return Totals() if self._ledger is None else self._ledger.totals()
@@ -282,6 +368,7 @@ class DataOwnerParty(Secret):
         if self._machine is not None and self.contract is not None and self.contract.training:
             self._machine.require_end()
             self._save(self._machine.state(), self.contract)
+            self._half.finished(self.contract.run_id)
         if isinstance(self._features, TrainedActivations) and self._features.clipped:
             self._report(f"{self._features.clipped} activations of the bottom model were clipped at 8")
         totals = self._before() if self._release is None else self._release.totals
@@ -308,14 +395,20 @@ class DataOwnerParty(Secret):
             },
             facts={
                 "model": contract.session.hex(),
+                "run_id": contract.run_id,
                 "updates": state.updates,
                 "preparation": self._preparation.to_json(),
             },
         )
 
 
-def serve(session: Session, party: DataOwnerParty) -> None:
+def serve(session: Session, party: DataOwnerParty, *, interrupts: Interrupts | None = None) -> None:
     """Answer one session to its end.
+
+    Args:
+        session: open, and not bound yet.
+        party: answers.
+        interrupts: obeyed between two exchanges; this side's half is saved then.
 
     Raises:
         MoietyError: the session failed; the peer was told that, and nothing is half-applied.
@@ -325,8 +418,12 @@ def serve(session: Session, party: DataOwnerParty) -> None:
     """
     try:
         while not party.finished:
-            answer(session, party)
+            answer(session, party, interrupts or Interrupts())
         session.settle()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        party.interrupt()
+        session.abort(stop)
+        raise
     except BaseException as error:
         session.abort(error)
         raise
@@ -335,85 +432,16 @@ def serve(session: Session, party: DataOwnerParty) -> None:
     session.close()
 
 
-def answer(session: Session, party: DataOwnerParty) -> None:
+def answer(session: Session, party: DataOwnerParty, interrupts: Interrupts | None = None) -> None:
     """Take one block and send what it calls for."""
+    waiting = nullcontext() if interrupts is None else interrupts.at_once(waits=party.idle)
     fresh = party.contract is None
-    session.send(party.receive(session.receive()))
+    party.transcript = session.transcript
+    with waiting:
+        block = session.receive()
+    session.send(party.receive(block))
+    if party.idle:
+        party.boundary = session.transcript.digest()
     party.prepare()
     if fresh and party.contract is not None:
         session.bind(contract=party.contract.digest, session=party.contract.session)
-
-
-def provide(
-    path: str | Path,
-    *,
-    once: bool = False,
-    report: Report = print,
-    randomness: Randomness | None = None,
-) -> None:
-    """Answer a label owner's runs in turn until interrupted.
-
-    Args:
-        path: the run file.
-        once: return after one session, and raise if it failed.
-        report: told what happens, in a sentence.
-        randomness: where seeds come from; the operating system when left out.
-
-    Raises:
-        ConfigError, DataError, PeerIdentityError: nothing can be provided; nobody was connected.
-
-    Leaks:
-        To the label owner: dithered z of the batches it asks for, within the policy.
-    """
-    settings = load_data_owner_run(Path(path))
-    table = read_features(settings)
-    source = randomness or SystemRandomness()
-    with Connector(settings) as connector, closing(open_ledger(settings)) as ledger:
-        report(_waiting(settings, connector, table))
-        while True:
-            try:
-                _serve_next(settings, connector, table, ledger, source, report, once=once)
-            except (ConfigError, PeerIdentityError):
-                raise  # the next session would end in the same way
-            except SessionLostError as lost:
-                report(lost.message)
-                continue  # the label owner starts anew
-            except MoietyError as error:
-                _note(error, report, once=once)
-            if once:
-                return
-
-
-def _serve_next(
-    settings: Settings,
-    connector: Connector,
-    table: Table,
-    ledger: Ledger,
-    randomness: Randomness,
-    report: Report,
-    *,
-    once: bool,
-) -> None:
-    peer = settings.peer[0]
-    patient = connector.listens and not once
-    channel = connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
-    report(f"{peer.name} is connected")
-    party = DataOwnerParty(settings, table=table, ledger=ledger, randomness=randomness, report=report)
-    session = Session(
-        channel,
-        role=Role.DATA_OWNER,
-        deadline_seconds=peer.answer_deadline,
-        recovery=connector.recovery(report),
-    )
-    serve(session, party)
-
-
-def _note(error: MoietyError, report: Report, *, once: bool) -> None:
-    if once:
-        raise error
-    report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-
-
-def _waiting(settings: Settings, connector: Connector, table: Table) -> str:
-    how = "listening at" if connector.listens else "dialling"
-    return f"{table.rows} rows ready; {how} {connector.address} for {settings.peer[0].name}"

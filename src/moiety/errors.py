@@ -134,7 +134,13 @@ class OutOfOrderError(RemoteProtocolError):
 
 
 class PeerAbortedError(RemoteProtocolError):
-    """The peer stopped the session and said so, without detail."""
+    """The peer stopped the session and said so, without detail.
+
+    Attributes:
+        interrupted: it was told to stop by its own side; nothing went wrong.
+    """
+
+    interrupted: bool = False
 
 
 class TransportError(MoietyError):

@@ -4,7 +4,8 @@ With other batches and another link, `fit` trains the twin. Imported by training
 predictor and the comparison.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,31 @@ from moiety.stopping import BestModel, EpochRule, Fitted, Followed, metric_of
 from moiety.stratification import Strata, row_weights
 from moiety.top_model import apply_top
 
+Keep = Callable[..., int]
+
+
+class Course:
+    """How a training goes: the metrics of ended epochs, and the losses of the one under way."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []
+
+    def end_epoch(self, metrics: dict[str, float]) -> float:
+        """Take an epoch's validation metrics; return its mean training loss."""
+        mean = float(np.mean(self.losses))
+        self.history.append(metrics)
+        self.losses = []
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        """Return what a saved run needs to go on."""
+        return {"history": self.history, "losses": self.losses}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` returned."""
+        self.history, self.losses = list(state["history"]), list(state["losses"])
+
 
 def fit(
     batches: Callable[[str], Iterator[Batch]],
@@ -39,16 +65,20 @@ def fit(
     rule: EpochRule | None = None,
     strata: Strata | None = None,
     observer: Watcher | None = None,
+    keep: Keep = lambda **_: 0,
 ) -> Fitted:
-    """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so."""
+    """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so.
+
+    `keep` registers what belongs to the training's state and says with which epoch it goes on.
+    """
     rule = rule or Followed(epochs=settings.train.epochs, best_epoch=None)
     optimizer = make_optimizer(settings.train, [*layer.parameters(), *top.parameters()])
     smaller = metric_of(settings) in SMALLER_IS_BETTER
     schedule = make_schedule(settings.train, optimizer, smaller_is_better=smaller)
-    history: list[dict[str, float]] = []
-    best, reason = BestModel(), None
-    for epoch in range(settings.train.epochs):
-        losses = []
+    course, best, reason = Course(), BestModel(), None
+    parts = {"top": top, "optimizer": optimizer, "schedule": schedule, "course": course, "best": best}
+    first = keep(**parts, stopping=rule, observer=observer)
+    for epoch in range(first, settings.train.epochs):
         if schedule is not None and isinstance(layer, InteractiveLinear):
             layer.learning_rate = optimizer.param_groups[0]["lr"]
         top.train()
@@ -58,14 +88,14 @@ def fit(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss.detach()))
+            course.losses.append(float(loss.detach()))
             if observer is not None:
-                observer.step(epoch, batch, losses[-1])
+                observer.step(epoch, batch, course.losses[-1])
         metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind, strata=strata)
         advance(schedule, metric=metrics.get(metric_of(settings), 0.0))
-        history.append(metrics)
+        mean_loss = course.end_epoch(metrics)
         if observer is not None:
-            observer.epoch(epoch, float(np.mean(losses)), metrics)
+            observer.epoch(epoch, mean_loss, metrics)
         reason = rule.ended(epoch, metrics)
         if rule.keeps_best and rule.best_epoch == epoch:
             best.capture(epoch, layer, top)
@@ -73,7 +103,7 @@ def fit(
             break
     if rule.keeps_best:
         best.go_back(layer, top)
-    return Fitted(validation=history, kept_epoch=best.epoch, stopped=reason)
+    return Fitted(validation=course.history, kept_epoch=best.epoch, stopped=reason)
 
 
 def evaluate(

@@ -15,22 +15,29 @@ from torch import Tensor, nn
 
 from moiety import checkpoint
 from moiety.channel import Channel
+from moiety.checkpoints import Checkpoints, Saved
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
 from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
 from moiety.data.periods import own_assignment
+from moiety.data.table import Table
 from moiety.data.target import Target
 from moiety.errors import (
     ConfigError,
     LocalProtocolError,
+    PeerAbortedError,
 )
+from moiety.interrupts import Interrupts
+from moiety.keeping import Keeper, Place, Rhythm
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
 from moiety.opening import agree, finish, open_machine, propose, require_end
 from moiety.own_features import OwnFeatures, fit_own, own_features, read_labels
+from moiety.past import Past, Report
 from moiety.protocol.label_owner import LabelOwner
+from moiety.ring import RingArray
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
 from moiety.step_rule import STEP_RULES
@@ -72,6 +79,8 @@ class LabelOwnerRun(Secret):
         target: raw targets of all rows.
         own: own columns; None when there are none.
         seed: of this side's rounding, its part of the weights and its networks.
+        checkpoints: where this side keeps its halves of unfinished runs.
+        restored: the checkpoint that the run goes on from; None for a new run.
     """
 
     def __init__(
@@ -84,6 +93,8 @@ class LabelOwnerRun(Secret):
         target: "np.ndarray[Any, Any]",
         own: OwnFeatures | None,
         seed: Seed,
+        checkpoints: Checkpoints,
+        restored: Saved | None,
     ) -> None:
         self.settings = settings
         self.contract = contract
@@ -96,8 +107,19 @@ class LabelOwnerRun(Secret):
             rounding_seed=derive(seed, b"rounding"),
             trains_bottom=contract.trains_bottom,
         )
+        self.interrupts: Interrupts | None = None
         self._layer: InteractiveLinear | None = None
-        self._epoch = 0
+        self._keeper = Keeper(
+            checkpoints,
+            rhythm=Rhythm(settings.checkpoint.every),
+            contract=contract,
+            session=session,
+            machine=machine,
+            link=self.link,
+            seed=seed,
+            restored=restored,
+        )
+        self._epoch, self._first_batch = self._keeper.place.epoch, self._keeper.place.batch
         training_rows = contract.schedule.split_rows(Split.TRAIN)
         self.target = Target.fit(
             target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
@@ -105,7 +127,7 @@ class LabelOwnerRun(Secret):
         self.encoded = torch.from_numpy(self.target.transform(target))
         self.own = own
         # The top network's initial weights come from this generator: reproducible by this side's seed.
-        torch.manual_seed(int.from_bytes(derive(self.seed, b"torch")[:7], "little"))
+        _seed_torch(self.seed, b"torch")
 
     @property
     def schedule(self) -> Schedule:
@@ -152,10 +174,53 @@ class LabelOwnerRun(Secret):
         )
         return self._layer
 
+    def keep(self, **parts: Any) -> None:
+        """Register what belongs to the training's state: checkpoints are then taken as the run file says.
+
+        The interactive layer is kept in any case. In a run that goes on, the state is restored here. A
+        checkpoint is taken between two batches of `batches("train")`, so networks and optimisers must have
+        made their step by then.
+
+            run.keep(top=top, optimizer=optimizer)
+
+        Args:
+            parts: by name: whatever has `state_dict` and `load_state_dict`, or `state` and `load`. None is
+                left out.
+
+        Raises:
+            LocalProtocolError: no layer was made yet.
+            CheckpointError: the state of one cannot be kept.
+            CheckpointMismatchError: the checkpoint is of other networks or another optimiser.
+        """
+        if self._layer is None:
+            raise LocalProtocolError("there is nothing to keep: no interactive layer was made")
+        known = {name: part for name, part in parts.items() if part is not None}
+        self._keeper.register({**known, "layer": self._layer, "step_rule": self._layer.rule})
+
+    def epochs(self) -> range:
+        """Return the numbers of the epochs that are left, the one under way first."""
+        return range(self._epoch, self.contract.label_owner.epochs)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint now: between two steps, besides those that the run file asks for.
+
+        Raises:
+            LocalProtocolError: a step is open, or nothing was registered by `keep`.
+            CheckpointError: this side's half cannot be written.
+
+        Leaks:
+            To the data owner, that a checkpoint is taken.
+        """
+        if not self._keeper.keeps:
+            raise LocalProtocolError("there is nothing to save", hint="call run.keep(top=..., optimizer=...)")
+        self._keeper.take()
+
     def batches(self, split: str) -> Iterator[Batch]:
         """Yield the batches of one pass: "train", "validation" or "test".
 
-        Each call for "train" is the next epoch, in the order that both parties drew.
+        Each call for "train" is the next epoch, in the order that both parties drew; a run that goes on
+        leaves out the batches that are done. PyTorch's generator is set for each training batch from this
+        side's seed, so that dropout does not depend on restarts.
 
         Raises:
             ConfigError: no such split.
@@ -170,10 +235,36 @@ class LabelOwnerRun(Secret):
                     hint="raise train.epochs in the run file: both parties count them",
                 )
             self._epoch += 1
+            yield from self._training_batches(epoch)
+            return
         for handle in self.schedule.batches(part, epoch=epoch):
-            rows = self.schedule.rows_of(handle)
-            features = None if self.own is None else self.own.of(rows)
-            yield Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)], features=features)
+            if self.interrupts is not None:
+                self.interrupts.stop_if_asked()
+            yield self._batch(handle)
+
+    def _training_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield what is left of an epoch; the state is saved between two batches where it is due."""
+        handles = self.schedule.batches(Split.TRAIN, epoch=epoch)
+        first, self._first_batch = self._first_batch, 0
+        for handle in handles[first:]:
+            self._at(Place(epoch=epoch, batch=handle.batch))
+            _seed_torch(self.seed, b"torch step", epoch, handle.batch)
+            yield self._batch(handle)
+        self._at(Place(epoch=epoch, batch=len(handles)))
+
+    def _batch(self, handle: RowHandle) -> Batch:
+        rows = self.schedule.rows_of(handle)
+        features = None if self.own is None else self.own.of(rows)
+        return Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)], features=features)
+
+    def _at(self, place: Place) -> None:
+        """Note a step boundary, where a checkpoint may be due and an interrupt is obeyed."""
+        if self.link.in_step:
+            return
+        asked = self.interrupts is not None and self.interrupts.asked
+        self._keeper.at(place, force=asked)
+        if self.interrupts is not None:
+            self.interrupts.stop_if_asked()
 
     def save(self, top: nn.Module) -> Path:
         """Finish the run: both sides save their half, and the session ends.
@@ -192,6 +283,12 @@ class LabelOwnerRun(Secret):
         share = self._machine.share
         require_end(self.contract, updates=self._machine.updates)
         finish(self.session)
+        folder = self._save_model(top, share)
+        self._keeper.forget()
+        return folder
+
+    def _save_model(self, top: nn.Module, share: RingArray) -> Path:
+        assert self._layer is not None
         arrays = {f"top.{name}": value.numpy() for name, value in top.state_dict().items()}
         arrays |= {f"rule.{name}": value for name, value in self._layer.rule.state().items()}
         arrays |= {"share": share, "bias": self._layer.bias.detach().numpy()}
@@ -199,6 +296,7 @@ class LabelOwnerRun(Secret):
             arrays["assignment"] = np.frombuffer(self.contract.assignment.packed, dtype=np.uint8)
         facts = {
             "model": self.contract.session.hex(),
+            "run_id": self.contract.run_id,
             "updates": self._machine.updates,
             "in_features": self.contract.in_features,
             "out_features": self.contract.out_features,
@@ -223,22 +321,33 @@ class LabelOwnerRun(Secret):
         if not self.session.closed or error is not None:
             self.session.abort(error)
         self.session.close()
+        if isinstance(error, PeerAbortedError) and error.interrupted:
+            self._keeper.take_alone()
 
 
 def open_run(
-    path: str | Path, *, channel: Channel | None = None, randomness: Randomness | None = None
+    path: str | Path,
+    *,
+    resume: bool = False,
+    channel: Channel | None = None,
+    randomness: Randomness | None = None,
+    report: Report = lambda _: None,
 ) -> LabelOwnerRun:
     """Read a label owner's run file, connect to the data owner and agree on a contract.
 
     Args:
         path: the run file.
+        resume: go on with the unfinished run of this run file, from the newest checkpoint that both hold.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
+        report: told what happens, in a sentence.
 
     Raises:
-        ConfigError, DataError: the run file or the table cannot be used; nothing was sent.
+        ConfigError, DataError: the run file or the table cannot be used, or an unfinished run would be
+            lost; nothing was sent.
         TransportError: no connection to the data owner.
         ContractMismatchError, PolicyError: the parties do not agree.
+        CheckpointError: there is no checkpoint to go on from, or the run file is not the run's any more.
 
     Leaks:
         Row count, order digest and the proposed training to the data owner.
@@ -251,30 +360,53 @@ def open_run(
     Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=every_row)
     fit_own(settings, table, rows=every_row)
     assignment = own_assignment(settings.split, table)
+    past = Past(settings.folder, settings.checkpoint, resume=resume, report=report)
     terms = propose(settings, table, purpose="train", randomness=source, assignment=assignment)
-    session, contract = agree(settings, terms, channel=channel, assignment=assignment)
+    session, contract = agree(settings, past.terms(terms), channel=channel, assignment=assignment)
     try:
-        seed = source.seed()
-        machine = open_machine(
-            session,
-            contract,
-            randomness=source,
-            weight_seed=derive(seed, b"initial weights"),
-            folder=settings.folder,
-        )
-        training_rows = contract.schedule.split_rows(Split.TRAIN)
-        return LabelOwnerRun(
-            settings,
-            session=session,
-            contract=contract,
-            machine=machine,
-            target=target,
-            own=own_features(fit_own(settings, table, rows=training_rows), table, training=training_rows),
-            seed=seed,
-        )
+        return _begun(settings, past, session, contract, table=table, randomness=source)
     except BaseException as error:
         session.abort(error)
         raise
+
+
+def _begun(
+    settings: Settings,
+    past: Past,
+    session: Session,
+    contract: Contract,
+    *,
+    table: Table,
+    randomness: Randomness,
+) -> LabelOwnerRun:
+    """Take up the run that goes on, or begin a new one."""
+    restored = past.agree(session, contract)
+    seed = randomness.seed() if restored is None else past.seed()
+    machine = open_machine(
+        session,
+        contract,
+        randomness=randomness,
+        weight_seed=derive(seed, b"initial weights"),
+        folder=settings.folder,
+        **past.share(),
+    )
+    training_rows = contract.schedule.split_rows(Split.TRAIN)
+    return LabelOwnerRun(
+        settings,
+        session=session,
+        contract=contract,
+        machine=machine,
+        target=table.column(settings.table.target),
+        own=own_features(fit_own(settings, table, rows=training_rows), table, training=training_rows),
+        seed=seed,
+        checkpoints=past.checkpoints,
+        restored=restored,
+    )
+
+
+def _seed_torch(seed: Seed, purpose: bytes, *numbers: int) -> None:
+    context = [number.to_bytes(8, "little") for number in numbers]
+    torch.manual_seed(int.from_bytes(derive(seed, purpose, *context)[:7], "little"))
 
 
 def _split(name: str) -> Split:

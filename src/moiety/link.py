@@ -21,6 +21,10 @@ class LabelOwnerLink(Secret):
         machine: the label owner's state machine.
         rounding_seed: of the stochastic rounding of dz'; kept by the label owner only.
         trains_bottom: the contract shows da to the data owner.
+
+    Attributes:
+        boundary: the transcript's digest before the last request; None before the first.
+        clipped, clipped_input: values of dz' and dz'' that were clipped.
     """
 
     def __init__(
@@ -32,8 +36,14 @@ class LabelOwnerLink(Secret):
         self._trains_bottom = trains_bottom
         self._revealed: Revealed = []
         self._handle: RowHandle | None = None
+        self.boundary: bytes | None = None
         self.clipped = 0
         self.clipped_input = 0
+
+    @property
+    def in_step(self) -> bool:
+        """Whether a training step waits for its gradient."""
+        return self._machine.open
 
     def receive(self) -> None:
         """Take blocks, and answer them, until nothing more is due; prepare what comes next meanwhile."""
@@ -48,6 +58,7 @@ class LabelOwnerLink(Secret):
             Nothing: the schedule is public, the weights are encrypted.
         """
         self._handle = handle
+        self.boundary = self._session.transcript.digest()
         self._session.send(self._machine.request(handle, training=training))
 
     def result(self) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ ledger. The peer runs inside `receive`: there are no threads.
 from pathlib import Path
 
 from moiety.channel import MemoryChannel, memory_pair
+from moiety.checkpoints import open_checkpoints
 from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.data_owner import DataOwnerParty, answer, read_features
@@ -52,6 +53,7 @@ def attach_data_owner(channel: MemoryChannel, path: Path, *, randomness: Randomn
         ledger=None,
         randomness=randomness,
         report=lambda _: None,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
     )
     session = Session(channel, role=Role.DATA_OWNER, deadline_seconds=0.0)
 

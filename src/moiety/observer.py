@@ -74,6 +74,14 @@ class Watcher:
         for attack, reached in self._attack().items():
             self.leakage[attack] = max(reached, self.leakage.get(attack, 0.0))
 
+    def state(self) -> dict[str, float]:
+        """Return what a saved run needs to go on; of an epoch under way, the leak counts from its restart."""
+        return dict(self.leakage)
+
+    def load(self, state: dict[str, float]) -> None:
+        """Take what `state` returned."""
+        self.leakage = dict(state)
+
     def _attack(self) -> dict[str, float]:
         """Attack the labels with this epoch's dz, of which the data owner was shown a linear image."""
         revealed = self._run.link.take_revealed()

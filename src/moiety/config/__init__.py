@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from moiety.config.prepare import RULE_NAMES, ColumnRule, PrepareRule, RuleName
 from moiety.config.problems import shown, translated
 from moiety.config.sections import (
+    Checkpointing,
     DataOwnerRun,
+    LabelCheckpointing,
     LabelOwnerRun,
     LocalTraining,
     Peer,
@@ -26,8 +28,10 @@ from moiety.errors import ConfigError
 __all__ = [
     "RULE_NAMES",
     "AnyRun",
+    "Checkpointing",
     "ColumnRule",
     "DataOwnerRun",
+    "LabelCheckpointing",
     "LabelOwnerRun",
     "LocalTraining",
     "Peer",

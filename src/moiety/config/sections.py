@@ -323,6 +323,28 @@ class PolicyLimits(Section):
     ledger: File | None = None
 
 
+class Checkpointing(Section):
+    """`[checkpoint]`: what a party keeps of an unfinished run.
+
+    Args:
+        keep: checkpoints of a run that stay; two at least, because a peer may hold the one before.
+        passphrase: name of the environment variable whose value encrypts them; absent: not encrypted.
+    """
+
+    keep: Annotated[int, Field(ge=2, le=64)] = 3
+    passphrase: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\z")] | None = None
+
+
+class LabelCheckpointing(Checkpointing):
+    """`[checkpoint]` of a label owner, who says when both write one.
+
+    Args:
+        every: "60 s", "100 steps", "epoch" or "never".
+    """
+
+    every: Annotated[str, StringConstraints(pattern=r"^(epoch|never|[1-9][0-9]{0,8} (s|steps))\z")] = "60 s"
+
+
 class Run(Section):
     """What the run files of both roles have in common."""
 
@@ -353,6 +375,7 @@ class LabelOwnerRun(Run):
     split: LabelSplit = LabelSplit()
     model: ModelShape = ModelShape()
     train: Training = Training()
+    checkpoint: LabelCheckpointing = LabelCheckpointing()
 
     @model_validator(mode="after")
     def _splits_by_no_label(self) -> Self:
@@ -385,6 +408,7 @@ class DataOwnerRun(Run):
     model: BottomModel = BottomModel()
     train: LocalTraining = LocalTraining()
     policy: PolicyLimits = PolicyLimits()
+    checkpoint: Checkpointing = Checkpointing()
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class DataOwner(Secret, ABC):
         self._dither_key = randomness.seed() if state is None else state.dither_key
         self._updates = 0 if state is None else state.updates
         self._step = 0
-        self._next = (0, 0)
+        self._next = divmod(self._updates, contract.steps_per_epoch) if contract.training else (0, 0)
         self._rows: RowIndices = np.zeros(0, dtype=np.int64)
         self._activation_ND: NDArray[np.int16] = np.zeros((0, 0), dtype=np.int16)
         self._digest_N: RowDigests = np.zeros((0, 0), dtype=np.uint8)

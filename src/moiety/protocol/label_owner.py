@@ -96,6 +96,23 @@ class LabelOwner(Secret, ABC):
         self._require(State.IDLE)
         return self._share
 
+    @property
+    def asked_only(self) -> bool:
+        """Whether z of a training batch was asked for and has not come: nothing has moved since."""
+        asked = self._request is not None and self._request.training
+        return asked and self._state is State.FORWARD
+
+    @property
+    def share_between_steps(self) -> RingArray:
+        """W_label as the last finished exchange left it, also while z is waited for.
+
+        Raises:
+            LocalProtocolError: a step is open or under way.
+        """
+        if not self.asked_only:
+            self._require(State.IDLE)
+        return self._share
+
     def start(self) -> Iterable[Block]:
         """Return what is sent before the first request: this side's part of W_0, where it is the first.
 
