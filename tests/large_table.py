@@ -1,8 +1,9 @@
 """A large table, and a process that prepares it and measures its own memory.
 
-`python -m tests.large_table SOURCE FOLDER PIECE_VALUES [whole]`, for a file, folder or query, prints
-JSON: MB of memory before and at most, and seconds; with `whole` also the most after the table was prepared in
-memory. It reads VmHWM, since a child's ru_maxrss begins with what its parent had when it started it.
+`python -m tests.large_table SOURCE FOLDER PIECE_VALUES HOW`, for a file, folder or query that is to be `read`,
+to `prepare`, or also to prepare in memory, as a `whole`. Prints JSON: MB of memory before and at most, and
+seconds; with `whole` also the most after the table was prepared in memory. It reads VmHWM, since a child's
+ru_maxrss begins with what its parent had when it started it.
 """
 
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,7 @@ GROUP_ROWS = 20_000
 BATCH = 8192
 
 Measured = dict[str, float]
+How = Literal["read", "prepare", "whole"]
 
 
 def write_folder(folder: Path, rows: int, columns: int, *, files: int) -> Path:
@@ -59,18 +62,18 @@ def query_of(rows: int, columns: int) -> Query:
     return Query(postgresql=f"select i as customer, {features} from generate_series(1, {rows}) i")  # noqa: S608
 
 
-def measured(source: Source, folder: Path, *, piece_values: int, whole: bool = False) -> Measured:
-    """Measure in a process of its own."""
+def measured(source: Source, folder: Path, *, piece_values: int, how: How = "prepare") -> Measured:
+    """Measure in a process of its own: a table that is only read, prepared, or also prepared in memory."""
     named = source.postgresql if isinstance(source, Query) else str(source)
-    arguments = [named, str(folder), str(piece_values), *(["whole"] if whole else [])]
+    arguments = [named, str(folder), str(piece_values), how]
     command = [sys.executable, "-m", "tests.large_table", *arguments]
     finished = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     figures: Measured = json.loads(finished.stdout)
     return figures
 
 
-def main(source: Source, folder: Path, piece_values: int, *, whole: bool) -> Measured:
-    """Prepare a table and read its rows in a shuffled order."""
+def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measured:
+    """Read all columns of a table, or prepare it and read its rows in a shuffled order."""
     preparation._PIECE_VALUES = activation_file._CHUNK_VALUES = piece_values  # type: ignore[misc]
     write(folder / "small.parquet", 100, 3)
     prepare(read_table(folder / "small.parquet", columns=None), folder)  # what only the first use loads
@@ -78,9 +81,13 @@ def main(source: Source, folder: Path, piece_values: int, *, whole: bool) -> Mea
         read_table(query_of(100, 3), columns=None, scratch=folder)
     before, begin = memory("VmRSS"), time.perf_counter()
     table = read_table(source, columns=None, scratch=folder)
-    fitted = prepare(table, folder)
+    if how == "read":
+        for name in table.names:
+            table.column(name)
+    else:
+        fitted = prepare(table, folder)
     figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}
-    if whole:
+    if how == "whole":
         fitted.transform(table)
         figures["whole"] = memory("VmHWM")
     return figures
@@ -107,5 +114,5 @@ def memory(name: str) -> float:
 if __name__ == "__main__":
     given = sys.argv[1:]
     named = Query(postgresql=given[0]) if given[0].startswith("select") else Path(given[0])
-    found = main(named, Path(given[1]), int(given[2]), whole="whole" in given)
+    found = main(named, Path(given[1]), int(given[2]), how=given[3])
     sys.stdout.write(json.dumps(found))
