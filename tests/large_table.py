@@ -1,9 +1,9 @@
 """A large table, and a process that prepares it and measures its own memory.
 
-`python -m tests.large_table SOURCE FOLDER PIECE_VALUES HOW`, for a file, folder or query that is to be `read`,
-to `prepare`, or also to prepare in memory, as a `whole`. Prints JSON: MB of memory before and at most, and
-seconds; with `whole` also the most after the table was prepared in memory. It reads VmHWM, since a child's
-ru_maxrss begins with what its parent had when it started it.
+`python -m tests.large_table SOURCE FOLDER PIECE_VALUES HOW`, for a file, folder or query that is to be only
+read ("read"), prepared ("prepare"), or also prepared in memory ("whole"). Prints JSON: MB of memory before
+and at most, seconds; with "whole" also the most after the table was prepared in memory. It reads VmHWM, since
+a child's ru_maxrss begins with what its parent had when it started it.
 """
 
 import json
