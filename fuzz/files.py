@@ -14,9 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from moiety.agreement import digest_of
 from moiety.checkpoint import load_model
 from moiety.config import load_run
+from moiety.contract_file import keep_contract, kept_contract
 from moiety.ledger import Ledger
+from tests.pair import contract_of
 
 
 @cache
@@ -43,9 +46,33 @@ def load_model_file(data: bytes) -> None:
         arrays = content
     (scratch() / "model.safetensors").write_bytes(arrays)
     complete = {**facts, "sha256": sha256(arrays).hexdigest()}
-    text = content if how == b"f" else _sealed({**complete, **_object(content, how)})
+    text = content if how == b"f" else _sealed({**complete, **(_object(content) if how == b"F" else {})})
     (scratch() / "model.json").write_bytes(text)
     load_model(scratch())
+
+
+def contract_example() -> bytes:
+    """Return the content of a contract file."""
+    folder = scratch() / "contract"
+    keep_contract(folder, contract_of())
+    return (folder / "contract.json").read_bytes()
+
+
+def load_contract(data: bytes) -> None:
+    """Load a kept contract; the first byte says whether its digest is made to fit."""
+    how, content = data[:1], data[1:]
+    if how == b"s":
+        values = _object(content)
+        text = json.dumps({**values, "digest": digest_of(_part(values, "content"))}).encode()
+    else:
+        text = content
+    (scratch() / "contract.json").write_bytes(text)
+    kept_contract(scratch())
+
+
+def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
+    part = values.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def load_ledger(data: bytes) -> None:
@@ -56,9 +83,7 @@ def load_ledger(data: bytes) -> None:
         pass
 
 
-def _object(content: bytes, how: bytes) -> dict[str, Any]:
-    if how != b"F":
-        return {}
+def _object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

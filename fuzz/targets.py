@@ -133,6 +133,10 @@ TARGETS: Final[dict[str, Target]] = {
             b'A\x40\0\0\0\0\0\0\0{"share":{"dtype":"U64","shape":[1,1],"data_offsets":[0,8]}}    ' + bytes(8),
         ],
     ),
+    "contract": Target(
+        read=files.load_contract,
+        examples=[b"r" + files.contract_example(), b"s" + files.contract_example()],
+    ),
     "ledger": Target(
         read=files.load_ledger,
         examples=[b"", b'{"released_z_per_row": 4, "predictions": 0}\n'],

@@ -25,7 +25,10 @@ from tests.postgres import Server
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
-COMMANDS = ["init", "trust", "check", "provide", "train", "predict", "simulate", "demo", "plan", "ledger"]
+COMMANDS = [
+    *("init", "trust", "check", "provide", "train", "predict"),
+    *("simulate", "demo", "plan", "ledger", "contract"),
+]
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)

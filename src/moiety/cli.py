@@ -196,6 +196,21 @@ def ledger(
     )
 
 
+@app.command()
+def contract(
+    run_file: RunFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what the run file commits this side to, and what was agreed, for signing off."""
+    import json
+
+    from moiety.contract_report import contract_lines, contract_values
+
+    typer.echo(
+        json.dumps(contract_values(run_file), indent=1) if as_json else "\n".join(contract_lines(run_file))
+    )
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
     try:

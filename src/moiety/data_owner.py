@@ -20,6 +20,7 @@ from moiety.bottom import BottomModel, TrainedActivations
 from moiety.checkpoints import Checkpoints, Saved
 from moiety.config import DataOwnerRun as Settings
 from moiety.contract import Contract, order_seed, schedule_of
+from moiety.contract_file import keep_contract
 from moiety.crypto.sampling import Randomness, Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.data.notes import notes_of_prediction, notes_of_training
@@ -337,6 +338,7 @@ class DataOwnerParty(Secret):
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
         assert self._features is not None
         self._release = Release(contract, self._ledger)
+        keep_contract(self._settings.folder, contract)
         threads = torch.get_num_threads()
         evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)
         keys = make_keys(contract, Role.DATA_OWNER, randomness=self._randomness, threads=threads)

@@ -15,6 +15,7 @@ from moiety.terms import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
 
 MEANINGS: Final = {
     "wire_version": "version of the messages",
+    "software": "version of moiety",
     "run": "name of the run",
     "purpose": "what for",
     "scheme": "encryption",

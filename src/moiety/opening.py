@@ -14,6 +14,7 @@ from moiety.block_file import BlockFile
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
 from moiety.contract import Contract
+from moiety.contract_file import keep_contract
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.data.table import Table
 from moiety.errors import (
@@ -126,6 +127,7 @@ def open_machine(
         updates: steps it was trained for.
         weight_seed: of this side's part of W_0.
     """
+    keep_contract(folder, contract)
     threads = torch.get_num_threads()
     keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
     session.send([public_key(keys)])

@@ -17,6 +17,7 @@ from moiety.errors import ContractMismatchError, MalformedMessageError
 from moiety.messages import WIRE_VERSION
 from moiety.policy import Policy, Revealed, Totals
 from moiety.products import ProtocolName
+from moiety.version import SOFTWARE_VERSION
 
 ROWS_LIMIT: Final = 2**32
 FEATURES_LIMIT: Final = 2**16
@@ -35,6 +36,7 @@ _HINTS: Final = {
 Count = Annotated[int, Field(ge=0, le=ROWS_LIMIT)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Software = Annotated[str, Field(max_length=32, pattern=r"^[0-9A-Za-z.+!-]+$")]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
@@ -95,11 +97,13 @@ class LabelOwnerTerms(Terms):
     A run that goes on states how many epochs are done, so that its policy is asked about the rest.
 
     Args:
+        software: version of moiety; need not be the peer's, since wire versions are equal.
         may_stop: the training may end at any epoch's end; otherwise after all epochs.
         keep: which epoch's weights are the model.
     """
 
     nonce: Hex32
+    software: Software = SOFTWARE_VERSION
     epochs_done: Annotated[int, Field(ge=0, le=10_000)] = 0
     out_features: Annotated[int, Field(ge=1, le=4096)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -115,6 +119,7 @@ class DataOwnerTerms(Terms):
     """The data owner's side: the width of its activations, its policy, and what it released before."""
 
     nonce: Hex32
+    software: Software = SOFTWARE_VERSION
     in_features: Annotated[int, Field(ge=0, le=FEATURES_LIMIT)]
     activations: Literal["fixed", "trained"] = "fixed"
     parameters: Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9+-]*$")] = ""

@@ -1,0 +1,112 @@
+"""What there is to sign: the agreed contract without what is fresh in each session, as canonical JSON.
+
+Two organisations compare its digest, by telephone or in a signed paper. It is the same on both sides and in
+every session under the same terms: nonces, totals of earlier runs and the place where a resumed run goes on
+are left out. The digest in the header of every frame is another one (`Contract.digest`): it covers both
+nonces, and so binds frames to one session. Imported by whoever keeps or shows contracts.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from moiety.config import AnyRun
+from moiety.contract import Contract
+from moiety.messages import WIRE_VERSION
+from moiety.schedule import Split
+from moiety.terms import Terms
+
+Content = dict[str, Any]
+
+CONTENT_VERSION: Final = 1
+PER_SESSION: Final = frozenset(
+    {
+        "nonce",
+        "resumes",
+        "order",
+        "epochs_done",
+        "released_z_per_row_before",
+        "predictions_before",
+        "steps_before",
+        "runs_before",
+    }
+)
+"""Fields of the terms that are no part of what is signed."""
+_GROUP: Final = 4
+
+
+def content_of(contract: Contract) -> Content:
+    """Return what both parties agreed on, by who stated it, and what follows from it."""
+    label_owner, data_owner = _signed(contract.label_owner), _signed(contract.data_owner)
+    return {
+        "contract": CONTENT_VERSION,
+        "both": {name: label_owner[name] for name in Terms.model_fields if name in label_owner},
+        "label_owner": _own(label_owner),
+        "data_owner": _own(data_owner),
+        "follows": _consequences(contract),
+    }
+
+
+def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:
+    """Return what both run files of a training have to say alike: known before the parties meet.
+
+    Args:
+        settings: either run file.
+        rows: of this side's table.
+        order_digest: of its ids in row order, in hexadecimal.
+    """
+    return {
+        "wire_version": WIRE_VERSION,
+        "run": settings.run,
+        "purpose": "train",
+        "protocol": settings.protocol.name,
+        "scheme": settings.protocol.scheme,
+        "reveals": settings.protocol.reveals or "nothing",
+        "rows": rows,
+        "order_digest": order_digest,
+        "model": "",
+        "split": settings.split.decided_by,
+    }
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """Encode as canonical JSON: sorted keys, no spaces, ASCII."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return SHA-256 of "moiety contract", a newline and the canonical JSON, in hexadecimal."""
+    return sha256(b"moiety contract\n" + canonical(content)).hexdigest()
+
+
+def grouped(digest: str) -> str:
+    """Write a digest in groups, to be read out by telephone.
+
+    >>> grouped("00ff11ee")
+    '00ff 11ee'
+    """
+    return " ".join(digest[at : at + _GROUP] for at in range(0, len(digest), _GROUP))
+
+
+def _signed(terms: Terms) -> Content:
+    values: Content = json.loads(terms.model_dump_json())
+    return {name: value for name, value in values.items() if name not in PER_SESSION}
+
+
+def _own(signed: Content) -> Content:
+    return {name: value for name, value in signed.items() if name not in Terms.model_fields}
+
+
+def _consequences(contract: Contract) -> Content:
+    schedule, agreed = contract.schedule, contract.label_owner
+    if not contract.training:
+        return {"scored_rows": agreed.rows, "values_of_z_for_a_row": contract.out_features}
+    return {
+        "training_rows": len(schedule.split_rows(Split.TRAIN)),
+        "validation_rows": len(schedule.split_rows(Split.VALIDATION)),
+        "test_rows": len(schedule.split_rows(Split.TEST)),
+        "steps": agreed.epochs * contract.steps_per_epoch,
+        "values_of_z_for_a_row": agreed.epochs * contract.out_features,
+        "encryption": sorted(scheme.description for scheme in contract.schemes.values()),
+    }
