@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from moiety.channel import Channel
@@ -22,7 +23,7 @@ from moiety.traffic import Course, evaluator_bytes, exchange, finish, opening, p
 from moiety.trainer import train
 from tests.pair import contract_of as paired
 from tests.pair import data_terms, label_terms, training_handles
-from tests.parties import Files, configure, wire
+from tests.parties import Files, configure, rewrite_table, wire
 from tests.plan_cases import (
     CASES,
     DATA_OPTIONS,
@@ -318,3 +319,39 @@ def test_memory_of_the_evaluator_is_about_what_it_takes() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.6 < evaluator_bytes(needed) / peak < 1.6
+
+
+@pytest.mark.parametrize("protocol", ["blind", "acml"])
+def test_bytes_of_a_run_that_keeps_its_best_epoch_are_those_of_a_session(
+    tmp_path: Path, protocol: str
+) -> None:
+    case = Case(protocol=protocol)
+    files = files_of(tmp_path, case)
+    configure(files.label_owner, {"train.keep": "best"})
+    made = planned(files.label_owner, label_options(case))
+    recorder = recorded(files)
+    assert_sends(made.forecast.run, recorder, lambda _: True)
+    assert_sends(made.forecast.test, recorder, lambda block: block.step > EPOCHS * 4)
+    assert {Kind.CHOICE, Kind.SHARE_OF_Z} <= {kind for kind, _, _ in recorder.messages()}
+
+
+@pytest.mark.parametrize("owner", ["data owner", "label owner"])
+def test_bytes_of_a_run_split_by_time_are_those_of_a_session(tmp_path: Path, owner: str) -> None:
+    case = Case(protocol="blind")
+    files = files_of(tmp_path, case)
+    parties = {"data owner": files.data_owner, "label owner": files.label_owner}
+    name = "features.parquet" if owner == "data owner" else "labels.parquet"
+    days = pa.array([float(row * 7 % 610) for row in range(610)])
+    rewrite_table(parties[owner].parent / name, lambda table: table.append_column("day", days))
+    for party, path in parties.items():
+        by = {"by": "day"} if party == owner else {}
+        configure(path, {"split": {**by, "reveals": "periods"}})
+    made = planned(files.label_owner, label_options(case))
+    asked = planned(files.data_owner, DATA_OPTIONS)
+    recorder = recorded(files)
+    exact = made if owner == "label owner" else asked
+    if owner == "label owner":
+        assert_sends(exact.forecast.run, recorder, lambda _: True)
+    other = asked if exact is made else made
+    assert any("the column that splits the rows" in sentence for sentence in other.assumed)
+    assert other.contract.schedule.split_rows(Split.TEST).size == 122

@@ -17,7 +17,7 @@ from moiety.crypto.sampling import Randomness
 from moiety.errors import ConfigError
 from moiety.messages import Role
 from moiety.schedule import Split
-from moiety.traffic import Course, Message, exchange, finish, held, opening, round_trips, sent_by
+from moiety.traffic import Course, Message, exchange, finish, going_back, held, opening, round_trips, sent_by
 
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)(bit|B)/s")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
@@ -107,7 +107,8 @@ class Forecast:
         later_step: the same in later epochs.
         epoch: training and validation.
         later_epoch: the same in later epochs.
-        test: the forward pass over the test rows.
+        test: the forward pass over the test rows, and before it the choice of the best epoch, where that is
+            kept; its bytes, and no seconds.
         finish: both sides save.
         run: all of it.
         memory_bytes: of ciphertexts and shares, held at once at most.
@@ -140,7 +141,7 @@ def forecast(contract: Contract, measure: Measure | None) -> Forecast:
         raise ConfigError("no training rows remain", hint="give --rows more, or --validation and --test less")
     handshake, end = _cost(opening(contract), parts.opening), _cost(finish(), _NOTHING)
     first, later = parts.epoch(), parts.epoch()  # a third would be as the second
-    test = parts.one_pass(Split.TEST)
+    test = parts.test()
     return Forecast(
         handshake=handshake,
         step=parts.exchange(largest, Split.TRAIN, kept=False),
@@ -225,6 +226,11 @@ class _Parts:
     def epoch(self) -> Cost:
         """Return the cost of the next training steps and the validation pass after them."""
         return self.one_pass(Split.TRAIN) + self.one_pass(Split.VALIDATION)
+
+    def test(self) -> Cost:
+        """Return the cost of what follows the last epoch."""
+        self._course.go_back()
+        return _cost(going_back(self._contract), _NOTHING) + self.one_pass(Split.TEST)
 
 
 def _cost(messages: list[Message], work: Work) -> Cost:

@@ -5,21 +5,26 @@ knows rows and width, and nothing of the training. An option replaces what the r
 `plan`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import ValidationError
 
+from moiety.assignment import TEST as TEST_ROWS
+from moiety.assignment import TRAINING, Assignment
+from moiety.assignment import VALIDATION as VALIDATION_ROWS
 from moiety.bottom import check_bottom
-from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
+from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, SplitBy
 from moiety.contract import Contract
-from moiety.data.table import read_table
+from moiety.data.periods import own_assignment
+from moiety.data.table import Table
 from moiety.errors import ConfigError
 from moiety.features import fit_preparation, read_features, released_before
+from moiety.own_features import read_labels
 from moiety.policy import Policy, Totals
-from moiety.terms import DataOwnerTerms, LabelOwnerTerms, policy_terms
+from moiety.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
 
 VALIDATION: Final = 0.1
 TEST: Final = 0.2
@@ -69,6 +74,10 @@ class Training:
     validation: float
     test: float
     activations: Activations
+    split: SplitBy = "drawn"
+    assignment: Assignment | None = None
+    may_stop: bool = False
+    keep: Literal["last", "best"] = "last"
     policy: Policy = field(default_factory=Policy)
     before: Totals = field(default_factory=Totals)
     assumed: tuple[str, ...] = ()
@@ -102,6 +111,7 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
         "rows": training.rows,
         "order_digest": _ANY_DIGEST,
         "nonce": _ANY_DIGEST,
+        "split": training.split,
     }
     if training.in_features < 1:
         raise ConfigError("--in-features is out of its range", hint="it should be greater than 0")
@@ -110,31 +120,40 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
         data_owner = DataOwnerTerms.model_validate({**stated, **_answered(training)})
     except ValidationError as error:
         raise _out_of_range(error) from None
-    parameters = Contract(label_owner=label_owner, data_owner=data_owner).parameters
-    return Contract(
-        label_owner=label_owner, data_owner=data_owner.model_copy(update={"parameters": parameters})
-    )
+    agreed = Contract(label_owner=label_owner, data_owner=data_owner, assignment=training.assignment)
+    return replace(agreed, data_owner=data_owner.model_copy(update={"parameters": agreed.parameters}))
 
 
 def _of_label_owner(settings: LabelOwnerRun, options: Options) -> Training:
-    source, columns = settings.table.source, [*settings.table.id, settings.table.target]
+    table = None if options.rows is not None else read_labels(settings)
+    rows = options.rows if table is None else table.rows
+    assert rows is not None
+    assumed = ["the data owner's policy is the usual one, and nothing was released before"]
+    fractions = {
+        "validation": _given(options.validation, lambda: settings.split.validation),
+        "test": _given(options.test, lambda: settings.split.test),
+    }
     return Training(
-        rows=_given(options.rows, lambda: read_table(source, columns=columns, scratch=settings.folder).rows),
+        rows=rows,
         in_features=_needed(options.in_features, "in-features", "the number of its prepared columns"),
         units=_given(options.units, lambda: settings.model.units),
         batch=_given(options.batch, lambda: settings.train.batch),
         epochs=_given(options.epochs, lambda: settings.train.epochs),
-        validation=_given(options.validation, lambda: settings.split.validation),
-        test=_given(options.test, lambda: settings.split.test),
+        validation=fractions["validation"],
+        test=fractions["test"],
         activations=_activations(settings, options),
+        split=settings.split.decided_by,
+        assignment=_assignment(settings, options, table, rows, fractions, assumed),
+        may_stop=settings.train.may_stop,
+        keep="best" if settings.train.keeps_best else "last",
         policy=_usual_policy(settings),
-        assumed=("the data owner's policy is the usual one, and nothing was released before",),
+        assumed=tuple(assumed),
     )
 
 
 def _of_data_owner(settings: DataOwnerRun, options: Options) -> Training:
     assumed: list[str] = []
-    rows, in_features = _table_shape(settings, options, assumed)
+    rows, in_features, table = _table_shape(settings, options, assumed)
     fractions = {
         name: _given(value, _saying(f"--{name} {usual}, as in a new run file", usual, assumed))
         for name, value, usual in (
@@ -148,8 +167,11 @@ def _of_data_owner(settings: DataOwnerRun, options: Options) -> Training:
         units=_needed(options.units, "units", "the units of the interactive layer"),
         batch=_needed(options.batch, "batch", "the rows of one step"),
         epochs=_needed(options.epochs, "epochs", "the number of passes"),
-        **fractions,
+        validation=fractions["validation"],
+        test=fractions["test"],
         activations=_activations(settings, options),
+        split=settings.split.decided_by,
+        assignment=_assignment(settings, options, table, rows, fractions, assumed),
         policy=Policy(**settings.limits),
         before=released_before(settings),
         assumed=tuple(assumed),
@@ -211,18 +233,42 @@ def _activations(settings: AnyRun, options: Options) -> Activations:
     return cast("Activations", chosen)
 
 
-def _table_shape(settings: DataOwnerRun, options: Options, assumed: list[str]) -> tuple[int, int]:
+def _assignment(
+    settings: AnyRun,
+    options: Options,
+    table: Table | None,
+    rows: int,
+    fractions: Mapping[str, float],
+    assumed: list[str],
+) -> Assignment | None:
+    """Assign rows by an own column, or as many as the fractions say where that cannot be told."""
+    if settings.split.decided_by == "drawn":
+        return None
+    as_configured = options.validation is None and options.test is None
+    if settings.split.by is not None and as_configured and table is not None and rows == table.rows:
+        return own_assignment(settings.split, table)
+    assumed.append("the column that splits the rows gives validation and test rows by the fractions")
+    test, validation = (round(fractions[name] * rows) for name in ("test", "validation"))
+    splits_N = np.full(rows, TRAINING, dtype=np.uint8)
+    splits_N[: test + validation] = VALIDATION_ROWS
+    splits_N[:test] = TEST_ROWS
+    return Assignment.of(splits_N)
+
+
+def _table_shape(
+    settings: DataOwnerRun, options: Options, assumed: list[str]
+) -> tuple[int, int, Table | None]:
     if options.rows is not None and options.in_features is not None:
-        return options.rows, options.in_features
+        return options.rows, options.in_features, None
     table = read_features(settings)
     rows = _given(options.rows, lambda: table.rows)
     if options.in_features is not None:
-        return rows, options.in_features
+        return rows, options.in_features, table
     preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
     if settings.model.bottom is not None:
-        return rows, check_bottom(settings, preparation.transform(table))
+        return rows, check_bottom(settings, preparation.transform(table)), table
     assumed.append("no category is missing from the training rows: each that is takes an input away")
-    return rows, len(preparation.names)
+    return rows, len(preparation.names), table
 
 
 def _proposed(training: Training) -> dict[str, object]:
@@ -230,15 +276,25 @@ def _proposed(training: Training) -> dict[str, object]:
         "out_features": training.units,
         "epochs": training.epochs,
         "batch": training.batch,
-        "validation": training.validation,
-        "test": training.test,
+        "validation": training.validation if training.split == "drawn" else 0.0,
+        "test": training.test if training.split == "drawn" else 0.0,
+        "may_stop": training.may_stop,
+        "keep": training.keep,
+        "assigned": _stated_by("label-owner", training),
     }
+
+
+def _stated_by(owner: SplitBy, training: Training) -> Assigned | None:
+    if training.split != owner or training.assignment is None:
+        return None
+    return Assigned.of(training.assignment)
 
 
 def _answered(training: Training) -> dict[str, object]:
     return {
         "in_features": training.in_features,
         "activations": training.activations,
+        "assigned": _stated_by("data-owner", training),
         **policy_terms(training.policy, training.before),
     }
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from moiety.assignment import payload_sizes
+from moiety.config import SplitBy
 from moiety.contract import Contract
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.scheme import ProductPlan
 from moiety.messages import HEADER_BYTES, Kind, Request, Role, encode_request
 from moiety.products import Product, key_holder_of
 from moiety.protocol.blind import WeightsKey, weights_key
+from moiety.protocol.choice import EPOCH_BYTES
 from moiety.protocol.product import WORD_BYTES, matrix_sizes
 from moiety.schedule import RowHandle, Split
 from moiety.terms import encode_terms
@@ -63,12 +66,27 @@ def opening(contract: Contract) -> list[Message]:
     label_owner, data_owner = Role.LABEL_OWNER, Role.DATA_OWNER
     hellos = [
         _message(Kind.HELLO, label_owner, [len(encode_terms(contract.label_owner))]),
+        *_assignment(contract, "label-owner", label_owner),
         _message(Kind.HELLO, data_owner, [len(encode_terms(contract.data_owner))]),
+        *_assignment(contract, "data-owner", data_owner),
     ]
     keys = [_message(Kind.PUBLIC_KEY, label_owner, [_key_bytes(contract, label_owner)])]
     if data_owner in contract.schemes:
         keys.append(_message(Kind.PUBLIC_KEY, data_owner, [_key_bytes(contract, data_owner)]))
     return [*hellos, *keys, *_initial(contract)]
+
+
+def going_back(contract: Contract) -> list[Message]:
+    """Return what the choice of the best epoch takes, before the test: nothing where the last is kept."""
+    if not contract.keeps_best:
+        return []
+    if not contract.hides_choice:
+        return [_message(Kind.CHOICE, Role.LABEL_OWNER, [EPOCH_BYTES])]
+    plan = contract.plan(Product.CHOICE, 0)
+    return [
+        _message(Kind.CHOICE, Role.LABEL_OWNER, plan.request_sizes),
+        _message(Kind.MASKED_CHOICE, Role.DATA_OWNER, plan.response_sizes),
+    ]
 
 
 def finish() -> list[Message]:
@@ -100,6 +118,11 @@ class Course:
             yield handle.rows, self._has_matrix(handle.rows, split)
             self._updates += split is Split.TRAIN
         self._passed.add(split)
+
+    def go_back(self) -> None:
+        """Note that W is another epoch's now, where the best one is kept."""
+        if self._contract.keeps_best:
+            self._weights = None
 
     def _has_matrix(self, rows: int, split: Split) -> bool:
         if self._contract.label_owner.protocol == "acml":
@@ -179,6 +202,12 @@ def _turns(messages: Iterable[Message]) -> list[tuple[Role, list[Message]]]:
 
 def _message(kind: Kind, sender: Role, sizes: Sequence[int]) -> Message:
     return Message(kind=kind, sender=sender, sizes=tuple(sizes))
+
+
+def _assignment(contract: Contract, owner: SplitBy, sender: Role) -> list[Message]:
+    if contract.assignment is None or contract.label_owner.split != owner:
+        return []
+    return [_message(Kind.ASSIGNMENT, sender, payload_sizes(contract.label_owner.rows))]
 
 
 def _key_bytes(contract: Contract, role: Role) -> int:

@@ -30,7 +30,7 @@ from moiety.protocol.product import Collector
 from moiety.ring import WORD_BITS, RingArray
 
 LIMB_BITS: Final = WORD_BITS // LIMBS
-_EPOCH_BYTES: Final = 4
+EPOCH_BYTES: Final = 4
 
 
 class Candidates(Secret):
@@ -94,7 +94,7 @@ def selector(epoch: int, *, epochs: int) -> RingArray:
 
 def choice_due(contract: Contract, *, step: int) -> Collector:
     """Return what the data owner waits for once a choice has begun."""
-    sizes: Sequence[int] = (_EPOCH_BYTES,)
+    sizes: Sequence[int] = (EPOCH_BYTES,)
     if contract.hides_choice:
         sizes = contract.plan(Product.CHOICE, 0).request_sizes
     return Collector(Kind.CHOICE, step=step, sizes=sizes)
@@ -102,7 +102,7 @@ def choice_due(contract: Contract, *, step: int) -> Collector:
 
 def encode_epoch(epoch: int) -> bytes:
     """Encode the name of an epoch."""
-    return epoch.to_bytes(_EPOCH_BYTES, "little")
+    return epoch.to_bytes(EPOCH_BYTES, "little")
 
 
 def decode_epoch(payload: bytes, *, ended: int) -> int:
