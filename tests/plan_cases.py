@@ -49,6 +49,8 @@ def files_of(folder: Path, case: Case) -> Files:
     files = make_parties(folder, rows=610)
     chosen = {"name": case.protocol} | ({} if case.protocol == "blind" else {"reveals": "gradients"})
     configure(files.label_owner, {"protocol": chosen, "train.epochs": EPOCHS, "train.batch": 150})
+    # A checkpoint is marked by the clock, and a plan does not count it.
+    configure(files.label_owner, {"checkpoint.every": "never"})
     # As many digits as in the usual policy: the label owner's forecast assumes that one.
     configure(files.data_owner, {"protocol": chosen, "policy.smallest_batch": 142})
     if case.bottom:

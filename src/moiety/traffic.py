@@ -2,8 +2,9 @@
 
 The messages are those of `protocol/blind.py`, `joint.py` and `acml.py` in their order, each with the exact
 sizes of its blocks; a frame adds its header. What TLS and the transport add is not counted, nor does the
-session count it; nor are the acknowledgements inside a message of many megabytes, one header for each 8 MiB,
-and what a replaced connection carries again. Imported by the forecast. Reference: docs/design.md, section 6.
+session count it; nor are the marks of checkpoints, two short frames each, the acknowledgements inside a
+message of many megabytes, one header for each 8 MiB, and what a replaced connection carries again. Imported
+by the forecast. Reference: docs/design.md, section 6.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
