@@ -1,10 +1,13 @@
-"""Settings of the whole test run, and the database server that tests share."""
+"""Settings of the whole test run, and what tests share: a database server, runs without dither."""
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from numpy.typing import NDArray
 
 from tests.postgres import Server, running_server
 
@@ -30,3 +33,13 @@ def database(server: Server) -> Iterator[Server]:
     yield server
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Release z without dither, so that an encrypted run can be compared with one in the clear exactly."""
+
+    def nothing(_key: object, share_DK: NDArray[np.uint64], digest_N: NDArray[Any]) -> NDArray[np.uint64]:
+        return np.zeros((len(digest_N), share_DK.shape[1]), dtype=np.uint64)
+
+    monkeypatch.setattr("moiety.protocol.data_owner.dither", nothing)

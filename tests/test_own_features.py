@@ -56,16 +56,6 @@ def run(files: Files, seed: bytes = b"own") -> Any:
     return simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(seed))
 
 
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Release z without dither, so that an encrypted run can be compared with one in the clear exactly."""
-
-    def nothing(_key: object, share_DK: NDArray[np.uint64], digest_N: NDArray[Any]) -> NDArray[np.uint64]:
-        return np.zeros((len(digest_N), share_DK.shape[1]), dtype=np.uint64)
-
-    monkeypatch.setattr("moiety.protocol.data_owner.dither", nothing)
-
-
 def prepared_by_scikit_learn(rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Prepare the own columns of all rows as the run file says, fitted on some, without moiety."""
     age, income, branch = AGE[:, None], INCOME[:, None], np.array(BRANCH, dtype=object)[:, None]

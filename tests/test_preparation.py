@@ -331,8 +331,7 @@ def test_spread_that_overflows_is_refused() -> None:
     for rule in ("standard", "min-max"):
         with pytest.raises(DataError, match=f"spread too far for the rule '{rule}'"):
             fit(wide, {"a": rule})
-    for rules in ({"a": "log"}, {}):  # which is also what it gets without a rule
-        assert np.isfinite(fit(wide, rules).transform(wide)).all()
+    assert np.isfinite(fit(wide, {"a": "log"}).transform(wide)).all()
 
 
 def test_column_that_changes_between_text_and_numbers_is_refused() -> None:

@@ -221,7 +221,7 @@ def test_usual_rule_takes_the_logarithm_where_a_tail_squeezes_the_rest_together(
     prepared = fit(table(a=amounts), None, np.arange(N))
     assert not prepared.beyond(table(a=amounts), RANGE)
     assert prepared.beyond(table(a=[*amounts[:5], 1e300]), RANGE) == {"a": 1}
-    assert usual([-1e308, 1e308, 0]) == "log"  # their standard deviation overflows
+    assert usual(np.linspace(-1.0, 1.0, 99) * 1e308) == "log"  # their standard deviation overflows
 
 
 def test_usual_rule_leaves_a_few_far_values_to_be_clipped() -> None:
@@ -233,6 +233,10 @@ def test_usual_rule_leaves_a_few_far_values_to_be_clipped() -> None:
 def test_usual_rule_judges_amounts_that_are_mostly_zero_by_the_others() -> None:
     gains = np.concatenate([np.zeros(900), np.linspace(1000, 9000, 100)])
     assert usual(gains) == "standard"
+
+
+def test_usual_rule_standardises_codes() -> None:
+    assert usual([0.0] * 90 + [1.0] * 2 + [2.0] * 8) == "standard"
 
 
 def test_usual_rule_takes_quantiles_where_a_logarithm_does_not_help() -> None:

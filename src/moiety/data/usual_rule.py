@@ -23,7 +23,8 @@ FEWEST_IDS: Final = 256
 """Fewer distinct texts than this are categories, however few rows there are."""
 _ID_SHARE: Final = 0.5
 _TWO_VALUES: Final = 2
-_SQUEEZED: Final = 0.1  # standard deviations that hold the middle half of values
+_FEWEST_AMOUNTS: Final = 20  # fewer distinct numbers are codes and counts, which have no tail
+_SQUEEZED: Final = 0.3  # standard deviations that hold the middle half of values
 
 
 def usual_rule(values_N: Column, *, column: str, source: str) -> ColumnRule:
@@ -41,9 +42,10 @@ def usual_rule(values_N: Column, *, column: str, source: str) -> ColumnRule:
         _require_categories(values_N, column, source)
         return ColumnRule(rule="one-hot")
     numbers_N = values_N.astype(np.float64)
-    if len(np.unique(numbers_N)) <= _TWO_VALUES:
+    distinct = len(np.unique(numbers_N))
+    if distinct <= _TWO_VALUES:
         return ColumnRule(rule="min-max" if _is_rare_flag(numbers_N) else "standard")
-    if _spread(numbers_N) >= _SQUEEZED:
+    if distinct < _FEWEST_AMOUNTS or _spread(numbers_N) >= _SQUEEZED:
         return ColumnRule(rule="standard")
     logarithms_N = np.sign(numbers_N) * np.log1p(np.abs(numbers_N))
     return ColumnRule(rule="log" if _spread(logarithms_N) >= _SQUEEZED else "quantile")
