@@ -28,6 +28,7 @@ from moiety.crypto.rlwe import RlweKeyHolder
 from moiety.crypto.sampling import Seed
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointError
+from moiety.events import EVENTS, Log
 from moiety.identity import Identity
 from moiety.protocol.state import DataOwnerState
 from tests.randomness import RecordedRandomness, words_of
@@ -212,6 +213,21 @@ def test_secrets_given_away_by_text(
     assert given_away(thing, strings, caplog) == []
     with np.printoptions(threshold=10**6):
         assert given_away(thing, strings, caplog) == []
+
+
+def test_secrets_given_away_by_events(
+    secret: tuple[object, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same in every field of every event. Ours: only the type is written."""
+    thing, strings = secret
+    for event in EVENTS.values():
+        for name in event.fields:
+            caplog.clear()
+            with caplog.at_level(logging.DEBUG, logger="moiety"):
+                Log().emit(event, **{name: thing})
+            (record,) = caplog.records
+            assert record.__dict__["fields"] == {name: f"<{type(thing).__name__}>"}
+            assert not [each for each in strings if each in str(record.__dict__)]
 
 
 def test_secrets_given_away_by_copies(secret: tuple[object, list[str]]) -> None:

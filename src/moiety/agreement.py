@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from moiety.config import AnyRun
 from moiety.contract import Contract
+from moiety.events import CONTRACT_AGREED, Log
 from moiety.messages import WIRE_VERSION
 from moiety.schedule import Split
 from moiety.terms import Terms
@@ -46,6 +47,20 @@ def content_of(contract: Contract) -> Content:
         "data_owner": _own(data_owner),
         "follows": _consequences(contract),
     }
+
+
+def log_agreed(log: Log, contract: Contract) -> None:
+    """Log that the parties agree, with the digest that is signed off."""
+    log.emit(
+        CONTRACT_AGREED,
+        contract=digest_of(content_of(contract)),
+        purpose=contract.label_owner.purpose,
+        rows=contract.label_owner.rows,
+        in_features=contract.in_features,
+        out_features=contract.out_features,
+        protocol=contract.label_owner.protocol,
+        parameters=contract.parameters,
+    )
 
 
 def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:

@@ -14,11 +14,29 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Train a neural network between two organisations under homomorphic encryption.",
 )
 INTERRUPTED = 130
 
 RunFile = Annotated[Path, typer.Argument(help="The party's run file.")]
+
+
+@app.callback()
+def main_options(
+    context: typer.Context,
+    log_format: Annotated[
+        str | None, typer.Option(help="Log events as json or text.", envvar="MOIETY_LOG_FORMAT")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="Least to log: debug, info, warning or error.", envvar="MOIETY_LOG_LEVEL"),
+    ] = None,
+) -> None:
+    """Train a neural network between two organisations under homomorphic encryption."""
+    if log_format is None and log_level is None:
+        return
+    from moiety.log_output import log_command
+
+    log_command(context, form=log_format, level=log_level)
 
 
 @app.command()
@@ -219,8 +237,15 @@ def main(arguments: list[str] | None = None) -> Any:
         typer.echo(f"error: {error.message}", err=True)
         if error.hint:
             typer.echo(f"hint: {error.hint}", err=True)
+        _log_failure(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # how typer passes Ctrl-C on, without a word
             typer.echo("interrupted", err=True)
         raise
+
+
+def _log_failure(error: MoietyError) -> None:
+    from moiety.events import COMMAND_FAILED, Log
+
+    Log().emit(COMMAND_FAILED, error=type(error).__name__, exit_code=error.exit_code)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from moiety import checkpoint
 from moiety.activation_file import ActivationFile
+from moiety.agreement import log_agreed
 from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.checkpoints import Checkpoints, Saved
@@ -31,6 +32,7 @@ from moiety.errors import (
     CheckpointMismatchError,
     RemoteProtocolError,
 )
+from moiety.events import CHECKPOINT_WRITTEN, MODEL_SAVED, RUN_RESUMED, Log
 from moiety.features import fit_preparation, fixed_features, open_ledger, read_features
 from moiety.files import Arrays
 from moiety.half import Half, fact
@@ -108,6 +110,7 @@ class DataOwnerParty(Secret):
         self._ledger = ledger
         self._randomness = randomness
         self._report = report
+        self.log = Log()
         self._handshake = DataOwnerHandshake(split=settings.split.decided_by, rows=table.rows)
         self._assignment: Assignment | None = None
         self._weight_seed = randomness.seed()
@@ -295,6 +298,7 @@ class DataOwnerParty(Secret):
             self.transcript.continue_from(self._half.restored.mark.transcript)
         self._saved = self._half.state()
         self._goes_on = False
+        self.log.emit(RUN_RESUMED, step=self._half.restored.mark.updates)
 
     def _checkpoint(self, mark: Mark) -> Block:
         """Write this side's half of the checkpoint that the label owner names, if it is where this side is.
@@ -334,10 +338,11 @@ class DataOwnerParty(Secret):
             arrays={} if self._bottom is None else self._bottom.arrays(),
             facts={"weight_seed": self._weight_seed.hex(), "preparation": self._preparation.to_json()},
         )
+        self.log.emit(CHECKPOINT_WRITTEN, step=mark.updates)
 
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
         assert self._features is not None
-        self._release = Release(contract, self._ledger)
+        self._release = Release(contract, self._ledger, log=self.log)
         keep_contract(self._settings.folder, contract)
         threads = torch.get_num_threads()
         evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)
@@ -369,7 +374,9 @@ class DataOwnerParty(Secret):
     def _finish(self) -> None:
         if self._machine is not None and self.contract is not None and self.contract.training:
             self._machine.require_end()
-            self._save(self._machine.state(), self.contract)
+            state = self._machine.state()
+            self._save(state, self.contract)
+            self.log.emit(MODEL_SAVED, step=state.updates)
             self._half.finished(self.contract.run_id)
         if isinstance(self._features, TrainedActivations) and self._features.clipped:
             self._report(f"{self._features.clipped} activations of the bottom model were clipped at 8")
@@ -438,7 +445,7 @@ def answer(session: Session, party: DataOwnerParty, interrupts: Interrupts | Non
     """Take one block and send what it calls for."""
     waiting = nullcontext() if interrupts is None else interrupts.at_once(waits=party.idle)
     fresh = party.contract is None
-    party.transcript = session.transcript
+    party.transcript, party.log = session.transcript, session.log
     with waiting:
         block = session.receive()
     session.send(party.receive(block))
@@ -447,3 +454,4 @@ def answer(session: Session, party: DataOwnerParty, interrupts: Interrupts | Non
     party.prepare()
     if fresh and party.contract is not None:
         session.bind(contract=party.contract.digest, session=party.contract.session)
+        log_agreed(session.log, party.contract)

@@ -16,6 +16,7 @@ from moiety.contract import Contract
 from moiety.crypto.sampling import Seed
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointCorruptError, CheckpointMismatchError, RemoteProtocolError
+from moiety.events import CHECKPOINT_WRITTEN
 from moiety.files import Arrays, Facts
 from moiety.link import LabelOwnerLink
 from moiety.marks import Mark, mark_block, read_mark
@@ -182,6 +183,7 @@ class Keeper(Secret):
     def _write(self, mark: Mark, arrays: Arrays, facts: Facts) -> None:
         self._checkpoints.write(self._contract.run_id, mark, arrays=arrays, facts=facts)
         self._rhythm.taken(updates=self._machine.updates)
+        self._session.log.emit(CHECKPOINT_WRITTEN, step=mark.updates)
         self.last = mark
 
     def _half(self) -> tuple[Arrays, Facts]:

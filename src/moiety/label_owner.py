@@ -29,6 +29,7 @@ from moiety.errors import (
     LocalProtocolError,
     PeerAbortedError,
 )
+from moiety.events import MODEL_SAVED, RUN_RESUMED
 from moiety.interrupts import Interrupts
 from moiety.keeping import Keeper, Place, Rhythm
 from moiety.link import LabelOwnerLink
@@ -307,6 +308,7 @@ class LabelOwnerRun(Secret):
         if self.own is not None:
             facts["preparation"] = self.own.preparation.to_json()
         checkpoint.save_model(self.settings.folder, arrays=arrays, facts=facts)
+        self.session.log.emit(MODEL_SAVED, step=self._machine.updates)
         return self.settings.folder
 
     def __enter__(self) -> Self:
@@ -381,6 +383,8 @@ def _begun(
 ) -> LabelOwnerRun:
     """Take up the run that goes on, or begin a new one."""
     restored = past.agree(session, contract)
+    if restored is not None:
+        session.log.emit(RUN_RESUMED, step=restored.mark.updates)
     seed = randomness.seed() if restored is None else past.seed()
     machine = open_machine(
         session,

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from moiety.contract import Contract
 from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError
+from moiety.events import RELEASE_COUNTED, Log
 from moiety.files import read, sync_folder
 from moiety.messages import Request
 from moiety.policy import Meter, Totals
@@ -133,12 +134,14 @@ class Release:
     Args:
         contract: what was agreed: the policy, and what earlier sessions released.
         ledger: where totals are recorded; None where nothing leaves this process.
+        log: told of each request.
 
     Attributes:
         totals: so far.
     """
 
-    def __init__(self, contract: Contract, ledger: Ledger | None) -> None:
+    def __init__(self, contract: Contract, ledger: Ledger | None, *, log: Log | None = None) -> None:
+        self._log = log or Log()
         self._contract = contract
         self._ledger = ledger
         self._meter = Meter(
@@ -164,6 +167,16 @@ class Release:
         )
         if self._ledger is not None:
             self._ledger.record(self.totals, run=self._contract.data_owner.run)
+        handle = request.handle
+        self._log.emit(
+            RELEASE_COUNTED,
+            split=handle.split.name.lower(),
+            epoch=handle.epoch,
+            batch=handle.batch,
+            rows=len(rows),
+            training=request.training,
+            **asdict(self.totals),
+        )
 
 
 def read_ledger(path: Path) -> Entries:

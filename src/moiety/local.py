@@ -56,6 +56,7 @@ def attach_data_owner(channel: MemoryChannel, path: Path, *, randomness: Randomn
         checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
     )
     session = Session(channel, role=Role.DATA_OWNER, deadline_seconds=0.0)
+    session.log.bind(run=settings.run, peer=settings.peer[0].name)
 
     def pump() -> None:
         try:

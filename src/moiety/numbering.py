@@ -27,6 +27,11 @@ class Numbering:
         self._outbox: Outbox | None = None
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Frames sent and received so far: the place in the transcript."""
+        return self._sent, self._received
+
+    @property
     def bound(self) -> bool:
         """Whether the handshake is over: only then can a session survive its connection."""
         return self._bound

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
+from moiety.events import EPOCH_DONE, STEP_DONE
 from moiety.label_leak import label_leakage
 from moiety.label_owner import Batch, LabelOwnerRun
 from moiety.messages import Role
@@ -67,10 +68,12 @@ class Watcher:
             sent=self._run.session.bytes_sent,
             received=self._run.session.bytes_received,
         )
+        self._run.session.log.emit(STEP_DONE, epoch=epoch, step=self._run.updates, rows=batch.rows.rows)
 
     def epoch(self, epoch: int, loss: float, metrics: dict[str, float]) -> None:
         """Pass an epoch on, and attack what was revealed in it."""
         self._observer.epoch(epoch=epoch, loss=loss, metrics=metrics)
+        self._run.session.log.emit(EPOCH_DONE, epoch=epoch, step=self._run.updates)
         for attack, reached in self._attack().items():
             self.leakage[attack] = max(reached, self.leakage.get(attack, 0.0))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from moiety.agreement import log_agreed
 from moiety.assignment import Assignment
 from moiety.block_file import BlockFile
 from moiety.channel import Channel
@@ -23,6 +24,7 @@ from moiety.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from moiety.events import CONNECTED
 from moiety.messages import Block, Kind, Role
 from moiety.peer import connect
 from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
@@ -85,6 +87,8 @@ def agree(
     session = Session(
         channel, role=Role.LABEL_OWNER, deadline_seconds=peer.answer_deadline, recovery=recovery
     )
+    session.log.bind(run=settings.run, peer=peer.name)
+    session.log.emit(CONNECTED)
     try:
         handshake = LabelOwnerHandshake(terms, assignment=assignment)
         session.send(handshake.opening())
@@ -103,6 +107,7 @@ def agree(
         session.abort(error)
         raise
     session.bind(contract=contract.digest, session=contract.session)
+    log_agreed(session.log, contract)
     return session, contract
 
 

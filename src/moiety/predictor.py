@@ -20,6 +20,7 @@ from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
 from moiety.errors import CheckpointMismatchError, ConfigError
+from moiety.events import ROWS_SCORED
 from moiety.label_owner import agree, finish, open_machine, propose
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
@@ -84,6 +85,7 @@ def predict(
         session.abort(error)
         raise
     _write(output, table, settings, target, scores)
+    session.log.emit(ROWS_SCORED, rows=table.rows)
     return table.rows
 
 

@@ -24,6 +24,7 @@ from moiety.errors import (
     PeerIdentityError,
     SessionLostError,
 )
+from moiety.events import CONNECTED
 from moiety.features import open_ledger, read_features
 from moiety.interrupts import Interrupts
 from moiety.ledger import Ledger
@@ -165,6 +166,8 @@ class _Desk(Secret):
             deadline_seconds=peer.answer_deadline,
             recovery=self._connector.recovery(self._report),
         )
+        session.log.bind(run=self._settings.run, peer=peer.name)
+        session.log.emit(CONNECTED)
         with memory_guard():
             serve(session, party, interrupts=self._interrupts)
 

@@ -8,7 +8,7 @@ they never notice that a connection was replaced. Imported by the parties' loops
 from collections import deque
 from collections.abc import Iterable
 
-from moiety.aborts import abort_block, peer_aborted
+from moiety.aborts import abort_block, abort_code, peer_aborted
 from moiety.channel import Channel
 from moiety.errors import (
     LocalProtocolError,
@@ -16,9 +16,22 @@ from moiety.errors import (
     OutOfOrderError,
     PeerTimeoutError,
     PeerUnreachableError,
+    PolicyError,
     RemoteProtocolError,
     SessionLostError,
     TransportError,
+)
+from moiety.events import (
+    CONNECTION_LOST,
+    CONNECTION_REPLACED,
+    FRAME_RECEIVED,
+    FRAME_REFUSED,
+    FRAME_SENT,
+    PEER_ABORTED,
+    SESSION_ABORTED,
+    SESSION_CLOSED,
+    Event,
+    Log,
 )
 from moiety.messages import Block, Frame, Kind, Role, decode_frame
 from moiety.numbering import Numbering
@@ -37,6 +50,7 @@ class Session:
 
     Attributes:
         transcript: the digest of what crossed.
+        log: of this session's events.
     """
 
     def __init__(
@@ -47,6 +61,8 @@ class Session:
         self._recovery = recovery
         self._numbering = Numbering(role)
         self.transcript = Transcript(role)
+        self.log = Log(role=role.name.lower().replace("_", " "))
+        self.log.locate(lambda: self._numbering.place)
         self._early: deque[Block] = deque()
         self._earlier_bytes = (0, 0)
         self._failed = False
@@ -70,6 +86,7 @@ class Session:
     def bind(self, *, contract: bytes, session: bytes) -> None:
         """Bind every later frame to what the handshake agreed on. Only now can a connection be replaced."""
         self._numbering.bind(contract=contract, session=session, keep=self._recovery is not None)
+        self.log.bind(session=session.hex())
 
     def send(self, blocks: Iterable[Block]) -> None:
         """Send blocks as they are computed; waits while the peer has acknowledged too little.
@@ -84,6 +101,7 @@ class Session:
             while not self._numbering.has_room(len(block.payload)):
                 self._take()
             self._deliver(self._numbering.number(block))
+            self._log_frame(FRAME_SENT, block)
             self.transcript.sent(block)
 
     def receive(self) -> Block:
@@ -134,6 +152,9 @@ class Session:
         """
         if self._closed:
             return
+        self.log.emit(
+            SESSION_ABORTED, error=_name(error), code=abort_code(error).name.lower(), limit=_limit(error)
+        )
         if not isinstance(error, TransportError) or isinstance(error, PeerTimeoutError):
             self._try(abort_block(error))
         self.close()
@@ -142,6 +163,8 @@ class Session:
         """Deliver what was sent, acknowledge what came, and end the connection."""
         if not self.closed and self._numbering.owes:
             self._try(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b""))
+        if not self._closed:
+            self.log.emit(SESSION_CLOSED, bytes_sent=self.bytes_sent, bytes_received=self.bytes_received)
         self._closed = True
         self._channel.close()
         if self._recovery is not None:
@@ -171,9 +194,11 @@ class Session:
         except LOST as error:
             self._recover(error)
             return
-        except RemoteProtocolError:
+        except RemoteProtocolError as error:
             self._failed = True
+            self.log.emit(FRAME_REFUSED, error=_name(error))
             raise
+        self._log_frame(FRAME_RECEIVED, frame.block)
         if frame.block.kind is not Kind.ACKNOWLEDGE:
             self._early.append(frame.block)
         self._acknowledge()
@@ -186,8 +211,10 @@ class Session:
         # A party may stop before it bound the session, so the binding of an ABORT is not compared.
         self._numbering.check_role(frame)
         if frame.block.kind is Kind.ABORT:
+            error = peer_aborted(frame.block.payload)
+            self.log.emit(PEER_ABORTED, error=_name(error), limit=_limit(error))
             self.close()
-            return peer_aborted(frame.block.payload)
+            return error
         if self._numbering.bound:
             self._numbering.check_binding(frame)
             return OutOfOrderError("RECONNECT came on a connection that stands")
@@ -204,6 +231,7 @@ class Session:
         if self._recovery is None or not self._numbering.bound:
             self._failed = isinstance(error, RemoteProtocolError)
             raise error
+        self.log.emit(CONNECTION_LOST, error=_name(error))
         earlier = (self.bytes_sent, self.bytes_received)
         self._channel.close()
         try:
@@ -211,9 +239,28 @@ class Session:
         except MoietyError:
             self._failed = True
             raise
+        self.log.emit(CONNECTION_REPLACED)
         self._earlier_bytes = earlier
         self._early.extend(blocks)
+
+    def _log_frame(self, event: Event, block: Block) -> None:
+        self.log.emit(
+            event,
+            kind=block.kind.name,
+            step=block.step,
+            block=block.index,
+            blocks=block.count,
+            bytes=len(block.payload),
+        )
 
     def _require_open(self) -> None:
         if self.closed:
             raise LocalProtocolError("the session is closed", hint="start a new run")
+
+
+def _name(error: BaseException | None) -> str:
+    return type(error).__name__
+
+
+def _limit(error: BaseException | None) -> str | None:
+    return error.limit if isinstance(error, PolicyError) else None
