@@ -124,7 +124,7 @@ def test_acml_trains_without_a_bottom_model(folder: Folder) -> None:
     assert result.label_leakage == {}
     assert list((folder.path / "bank" / "small").glob("*")) != []
     names = {path.name for path in (folder.path / "bank" / "small").iterdir()}
-    assert names == {"model.json", "model.safetensors", "result.json"}
+    assert names == {"contract.json", "model.json", "model.safetensors", "result.json"}
 
 
 def test_acml_over_paillier_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path) -> None:
     ):
         assert words in text
     saved = {path.name for path in (tmp_path / "demo" / "telco" / "credit").iterdir()}
-    assert saved == {"model.json", "model.safetensors"}
+    assert saved == {"contract.json", "model.json", "model.safetensors"}
 
 
 def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:

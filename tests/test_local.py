@@ -193,4 +193,4 @@ def test_simulate_leaves_no_encrypted_activations_behind(tmp_path: Path) -> None
     choose(files, "acml", bottom=False)
     run(files)
     left = {path.name for path in (tmp_path / "bank" / "small").iterdir()}
-    assert left == {"model.json", "model.safetensors", "result.json"}
+    assert left == {"contract.json", "model.json", "model.safetensors", "result.json"}
