@@ -148,13 +148,6 @@ def write_run(path: Path, settings: Settings) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _toml(value: Any) -> str:
-    """Write a value; a table within a table in one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items()) + "}"
-    return json.dumps(value)
-
-
 def configure(path: Path, changes: Settings) -> None:
     """Change keys of a run file: `{"train.epochs": 3, "peer.dial": None}`; None takes a key out."""
     settings: Settings = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ _LABEL_OWNER: Final = (
 source = "labels.parquet"            # or .csv, a Parquet folder, {{ postgresql = "select ..." }}
 target = "target"
 # id = ["customer_id"]               # compared with the peer's, in order
+# features = ["age", "branch"]       # own columns for the top model; they never leave this side
 
 [task]
 kind = "binary"                      # or multiclass, regression
@@ -58,8 +59,9 @@ features = "all"                     # or a list of columns
 # name = "customers"                 # what `moiety ledger` counts under; the file's name if left out
 # id = ["customer_id"]               # compared with the peer's, in order
 
-[prepare]                            # by column: standard, log, quantile, min-max, bins, one-hot, none
-# income = "log"
+[prepare]                            # only where the usual rule does not suit: standard, log, quantile,
+# income = "log"                     # min-max, bins, one-hot, none
+# branch = {{ rule = "one-hot", most = 50, least = 20 }}
 
 [policy]                             # totals for this peer on this table, over all runs
 released_z_per_row = 640             # values of z for any one row: units x passes

@@ -171,22 +171,6 @@ class Preparation(BaseModel):
         drifts = (column.drift(column.values(table)[every]) for column in self.columns)
         return [drift for drift in drifts if drift is not None]
 
-    def beyond(self, table: Table, limit: float) -> dict[str, int]:
-        """Count the values of inputs that are not below a limit in magnitude, by column; 0 left out.
-
-        Args:
-            table: a table with the fitted columns.
-            limit: of the range of activations, beyond which they are clipped.
-
-        Raises:
-            DataError: as `transform`.
-        """
-        names = [column.name for column in self.columns for _ in column.names]
-        counts: Counter[str] = Counter()
-        for piece in self.pieces(table):
-            counts[names[piece.first_input]] += int(np.count_nonzero(np.abs(piece.values_nd) >= limit))
-        return {name: count for name, count in counts.items() if count}
-
     def to_json(self) -> str:
         """Save as JSON; floats come back exactly.
 
