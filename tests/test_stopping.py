@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
@@ -21,12 +22,13 @@ from moiety.local import simulate
 from moiety.networks import make_optimizer, make_schedule
 from moiety.nn import InteractiveLinear
 from moiety.report import result_lines
-from moiety.schedule import Schedule
+from moiety.schedule import Schedule, Split
 from moiety.step_rule import AdaptiveStep, PlainStep
 from moiety.stopping import BestModel, Followed, Stopping, check_plan, metric_of, stopping_of
+from moiety.trainer import Silence, train
 from moiety.twin import TwinLink
 from tests.pair import contract_of, table_of
-from tests.parties import Files, configure, make_parties, meet, run_here, score, wire
+from tests.parties import Files, configure, make_parties, meet, rewrite_table, run_here, score, wire
 from tests.randomness import RecordedRandomness, words_of
 
 SCHEDULE = Schedule(seed=Seed(bytes(32)), rows=100, validation=0.2, test=0.0, batch=10, epochs=10)
@@ -419,3 +421,62 @@ def test_check_says_when_a_training_may_end(tmp_path: Path) -> None:
     said = " ".join(run_here("check", files.label_owner).output.split())
     assert "how many epochs are trained, which depends on the labels" in said
     assert "encrypted: not which one it is" in said
+
+
+# --- a run that goes on after a restart ---
+
+
+class Gone(BaseException):
+    """The process is gone."""
+
+
+class Dying(Silence):
+    """An observer that ends the process at the first step of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
+        del rows, loss, sent, received
+        if epoch == self._epoch:
+            raise Gone
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch: int) -> None:
+    """Patience, best epoch, its candidates on both sides, and a split by time survive a restart."""
+    files = make_parties(tmp_path, kind="multiclass")
+    days = pa.array([float(row * 7 % 600) for row in range(600)])
+    table = files.data_owner.parent / "features.parquet"
+    rewrite_table(table, lambda found: found.append_column("day", days))
+    configure(files.data_owner, {"split": {"by": "day", "reveals": "periods"}})
+    rules = {"early_stopping": {"patience": 2}, "learning_rate": 0.05}
+    configure(
+        files.label_owner,
+        {
+            "train": {"epochs": 12, "batch": 256, **rules},
+            "split": {"reveals": "periods"},
+            "checkpoint.every": "1 steps",
+        },
+    )
+    with pytest.raises(Gone):
+        go(files, observer=Dying(epoch))
+    result = go(files, resume=True)
+    values = [each["accuracy"] for each in result.validation]
+    assert len(values) > epoch
+    assert result.kept_epoch == int(np.argmax(values))
+    assert (result.stopped is not None) == (result.kept_epoch == len(values) - 3)
+    assert (result.stopped is None) == (len(values) == 12)
+    joined = join(files.label_owner, files.data_owner)
+    assert joined.schedule.split_rows(Split.TEST).size == 120
+    assert train_twin(joined)["accuracy"] == pytest.approx(result.test["accuracy"], abs=0.05)
+
+
+def go(files: Files, *, resume: bool = False, observer: Silence | None = None) -> Any:
+    return train(
+        files.label_owner,
+        resume=resume,
+        observer=observer,
+        channel=wire(files),
+        randomness=RecordedRandomness(b"resumed" if resume else b"first"),
+    )
