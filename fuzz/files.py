@@ -14,11 +14,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
+
 from moiety.agreement import digest_of
 from moiety.checkpoint import load_model
+from moiety.checkpoints import FOLDER, Checkpoints, _digest_of
 from moiety.config import load_run
 from moiety.contract_file import keep_contract, kept_contract
+from moiety.files import digest
 from moiety.ledger import Ledger
+from moiety.marks import Mark
 from tests.pair import contract_of
 
 
@@ -49,6 +55,37 @@ def load_model_file(data: bytes) -> None:
     text = content if how == b"f" else _sealed({**complete, **(_object(content) if how == b"F" else {})})
     (scratch() / "model.json").write_bytes(text)
     load_model(scratch())
+
+
+def checkpoint_example() -> bytes:
+    """Return the content of a checkpoint file."""
+    checkpoints, path = _checkpoints("example")
+    mark = Mark(updates=3, transcript=bytes(32))
+    checkpoints.write(_RUN, mark, arrays={"share": np.zeros((2, 1), dtype=np.uint64)}, facts={"terms": {}})
+    return path.read_bytes()
+
+
+def load_checkpoint(data: bytes) -> None:
+    """Load a checkpoint: the first byte says whether the rest is the file, or facts with digests that fit."""
+    how, content = data[:1], data[1:]
+    checkpoints, path = _checkpoints("checkpoint")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_with_facts(content) if how == b"F" else content)
+    checkpoints._load(path, _RUN)  # noqa: SLF001 - `saved` would report what this raises
+
+
+def _checkpoints(name: str) -> tuple[Checkpoints, Path]:
+    folder = scratch() / name
+    path = folder / FOLDER / f"{_RUN}.00000001.safetensors"
+    return Checkpoints(folder, keep=3, report=lambda _: None), path
+
+
+def _with_facts(content: bytes) -> bytes:
+    arrays = {"share": np.zeros((2, 1), dtype=np.uint64)}
+    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": _digest_of(arrays)}
+    facts |= _object(content)
+    facts["digest"] = digest({name: value for name, value in facts.items() if name != "digest"})
+    return save(arrays, metadata={"facts": json.dumps(facts)})
 
 
 def contract_example() -> bytes:
@@ -96,4 +133,5 @@ def _sealed(facts: dict[str, Any]) -> bytes:
     return json.dumps({**facts, "digest": sha256(text.encode()).hexdigest()}).encode()
 
 
+_RUN = "ab" * 16
 _EMPTY_ARRAYS = (2).to_bytes(8, "little") + b"{}"

@@ -6,10 +6,14 @@ The same functions run under hypothesis in `make test` and under atheris in `mak
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
-from fuzz import files, machines
+from fuzz import files, machines, parties
+from moiety.assignment import Assignment
 from moiety.errors import MoietyError
+from moiety.marks import Mark, mark_block, read_mark, read_resume, read_resumed, resume_block
 from moiety.messages import (
+    HEADER_BYTES,
     Block,
     Frame,
     Kind,
@@ -56,6 +60,7 @@ def check_refusal(error: MoietyError) -> None:
 
 
 LONGEST_REFUSAL: Final = 2000
+CHECKSUM_BYTES: Final = 4
 _FRAME: Final = Frame(
     role=Role.LABEL_OWNER,
     contract=bytes(32),
@@ -70,7 +75,33 @@ _REQUEST: Final = Request(
 
 
 def _read_frame(data: bytes) -> None:
+    """Read a frame with its checksum repaired, so that a changed byte is more than damage; then as it is."""
+    at = HEADER_BYTES - CHECKSUM_BYTES
+    whole = crc32(data[HEADER_BYTES:], crc32(data[:at])).to_bytes(CHECKSUM_BYTES, "little")
+    repaired = data[:at] + whole + data[HEADER_BYTES:]
+    try:
+        assert encode_frame(decode_frame(repaired)) == repaired
+    except MoietyError as error:
+        check_refusal(error)
     assert encode_frame(decode_frame(data)) == data
+
+
+def _read_marks(data: bytes) -> None:
+    kind = (Kind.CHECKPOINT, Kind.RESUME, Kind.RESUMED)[len(data) and data[0] % 3]
+    block = Block(kind=kind, step=0, payload=data[1:])
+    if kind is Kind.CHECKPOINT:
+        assert mark_block(kind, read_mark(block, kind)) == block
+    elif kind is Kind.RESUME:
+        assert resume_block(read_resume(block)) == block
+    else:
+        read_resumed(block, [Mark(updates=0, transcript=bytes(32))])
+
+
+def _read_assignment(data: bytes) -> None:
+    rows = max(0, 4 * len(data[1:]) - (data[0] % 4 if data else 0))
+    assignment = Assignment.from_payloads([data[1:]], rows=rows)
+    assert b"".join(assignment.payloads()) == data[1:]
+    assert sum(assignment.counts) == assignment.rows
 
 
 def _read_request(data: bytes) -> None:
@@ -104,6 +135,8 @@ source = "t.csv"
 
 TARGETS: Final[dict[str, Target]] = {
     "frame": Target(read=_read_frame, examples=[encode_frame(_FRAME)]),
+    "marks": Target(read=_read_marks, examples=[b"\0" + bytes(40), b"\1" + bytes(80), b"\2" + bytes(40)]),
+    "assignment": Target(read=_read_assignment, examples=[b"\3\x12\x01", b"\0"], longest=64),
     "request": Target(read=_read_request, examples=[encode_request(_REQUEST)], longest=64),
     "label-owner-terms": Target(read=_read_label_owner_terms, examples=[encode_terms(label_terms())]),
     "data-owner-terms": Target(read=_read_data_owner_terms, examples=[encode_terms(data_terms())]),
@@ -120,6 +153,11 @@ TARGETS: Final[dict[str, Target]] = {
     "label-owner-machine": Target(
         read=machines.give_label_owner, examples=[bytes([Kind.MASKED_Z - 1, 1, 0, 1, 0, 7])]
     ),
+    "data-owner-party": Target(
+        read=parties.give_data_owner_party,
+        examples=[b"\0", b"\0" + bytes([Kind.PUBLIC_KEY - 1, 0, 0, 1, 0x80, 0]), b"\1" + _HONEST],
+        longest=256,
+    ),
     "run-file": Target(
         read=files.load_run_file,
         examples=[_RUN_FILE % (b"label-owner", b'target = "y"'), _RUN_FILE % (b"data-owner", b"[policy]")],
@@ -132,6 +170,10 @@ TARGETS: Final[dict[str, Target]] = {
             b"a" + (2).to_bytes(8, "little") + b"{}",
             b'A\x40\0\0\0\0\0\0\0{"share":{"dtype":"U64","shape":[1,1],"data_offsets":[0,8]}}    ' + bytes(8),
         ],
+    ),
+    "checkpoint": Target(
+        read=files.load_checkpoint,
+        examples=[b"r" + files.checkpoint_example(), b'F{"mark": "1-ab"}'],
     ),
     "contract": Target(
         read=files.load_contract,
