@@ -1,6 +1,5 @@
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,9 @@ def test_provide_that_dials_answers_runs_in_turn(files: Files, tmp_path: Path) -
         require_success(run_here("predict", files.label_owner, "--output", tmp_path / "scores.csv"))
         provider.wait_for("finished; z released per row so far: 12 of 640")
         provider.process.terminate()
-        assert provider.end().code == 128 + signal.SIGTERM
+        ended = provider.end()
+    assert ended.code == 143
+    assert ended.errors.strip() == "terminated"
     assert csv.read_csv(tmp_path / "scores.csv").num_rows == 600
 
 
@@ -127,6 +128,17 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
         f"differ in wire_version: own {WIRE_VERSION}, peer {WIRE_VERSION + 1}",
         "same version of moiety",
     )
+
+
+class TerminatesAfterOneEpoch(Silence):
+    """An observer that asks the data owner's process to end in the middle of the training."""
+
+    def __init__(self, provider: Process) -> None:
+        self._provider = provider
+
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        del epoch, loss, metrics
+        self._provider.process.terminate()
 
 
 class KillsAfterOneEpoch(Silence):
@@ -151,25 +163,26 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
     assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {"checkpoints"}
 
 
-def interrupt(running: Process) -> None:
-    """Press Ctrl-C, and again after a while: Python drops one that falls into a callback from C."""
-    for _ in range(3):
-        running.process.send_signal(signal.SIGINT)
-        try:
-            running.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            continue
-        return
-
-
 def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
     configure(files.label_owner, {"train.epochs": 100})
     configure(files.data_owner, {"policy.released_z_per_row": 10_000})
     with Provider(files) as provider, process("train", files.label_owner) as trainer:
         trainer.wait_for("epoch 1: loss")
-        interrupt(trainer)
+        trainer.process.send_signal(signal.SIGINT)
         trained = trainer.end()
     assert trained.code == 130
     assert trained.errors.strip().endswith("interrupted")
     assert isinstance(provider.error, PeerAbortedError)
     assert "stopped the session (interrupted)" in provider.error.message
+
+
+def test_provide_that_is_terminated_tells_the_label_owner(files: Files) -> None:
+    configure(files.label_owner, {"train.epochs": 100})
+    configure(files.data_owner, {"policy.released_z_per_row": 10_000})
+    with process("provide", files.data_owner) as provider:
+        configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
+        with pytest.raises(PeerAbortedError, match=r"stopped the session \(interrupted\)"):
+            train(files.label_owner, observer=TerminatesAfterOneEpoch(provider))
+        ended = provider.end()
+    assert ended.code == 143
+    assert ended.errors.strip() == "terminated"

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from moiety.errors import MoietyError
+from moiety.signals import INTERRUPTED, TERMINATED, handled
 
 app = typer.Typer(
     add_completion=False,
@@ -15,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-INTERRUPTED = 130
+_SIGNALLED = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 RunFile = Annotated[Path, typer.Argument(help="The party's run file.")]
 
@@ -232,7 +233,8 @@ def contract(
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; errors end as `error:` and `hint:` with the exit code of their kind."""
     try:
-        app(arguments, prog_name="moiety")
+        with handled():
+            app(arguments, prog_name="moiety")
     except MoietyError as error:
         typer.echo(f"error: {error.message}", err=True)
         if error.hint:
@@ -240,8 +242,9 @@ def main(arguments: list[str] | None = None) -> Any:
         _log_failure(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # how typer passes Ctrl-C on, without a word
-            typer.echo("interrupted", err=True)
+        # Typer passes Ctrl-C on without a word, and so does `signals` SIGTERM.
+        if end.code in _SIGNALLED:
+            typer.echo(_SIGNALLED[end.code], err=True)
         raise
 
 

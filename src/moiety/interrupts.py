@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self
 
+from moiety import signals
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_OFFSET: Final = 128  # exit code of a process that a signal ended, as shells show it
 
 
 class Interrupts:
@@ -68,17 +69,19 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        signals.forget()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         again = self._asked is not None
         self._asked = number
         if again or self._at_once:
-            _stop(number)
+            signals.arrive(number)
+            return
         self._report("stopping after this step; once more to stop at once")
 
 
 def _stop(number: int) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(_OFFSET + number)
+    raise SystemExit(signals.TERMINATED)

@@ -8,6 +8,7 @@ they never notice that a connection was replaced. Imported by the parties' loops
 from collections import deque
 from collections.abc import Iterable
 
+from moiety import signals
 from moiety.aborts import abort_block, abort_code, peer_aborted
 from moiety.channel import Channel
 from moiety.errors import (
@@ -97,6 +98,7 @@ class Session:
             TransportError: the connection failed and could not be replaced.
         """
         for block in blocks:
+            signals.check()
             self._require_open()
             while not self._numbering.has_room(len(block.payload)):
                 self._take()
@@ -114,6 +116,7 @@ class Session:
             SessionLostError: the peer started anew.
             TransportError: the connection failed and could not be replaced, or nothing came in time.
         """
+        signals.check()
         self._require_open()
         while not self._early:
             self._take()

@@ -10,14 +10,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 # gRPC's C core writes its own lines to standard error, for failures that are reported here anyway.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
+from moiety import signals
 from moiety.channel import MAX_FRAME_BYTES, require_size
 from moiety.errors import (
     ConfigError,
@@ -27,6 +29,7 @@ from moiety.errors import (
 )
 from moiety.identity import Identity, host_name, same_certificate
 
+Taken = TypeVar("Taken")
 QUEUED_FRAMES: Final = 8
 FLUSH_SECONDS: Final = 5.0
 CONNECTIONS: Final = 8
@@ -64,6 +67,24 @@ _CAUSES: Final = (
 )
 
 
+def _get(source: "queue.Queue[Taken]", *, seconds: float | None) -> Taken:
+    """Take from a queue, and let signals through between two waits.
+
+    Raises:
+        queue.Empty: nothing came in time.
+    """
+    until = inf if seconds is None else time.monotonic() + seconds
+    with signals.deferred():
+        while True:
+            left = until - time.monotonic()
+            try:
+                return source.get(timeout=max(0.0, min(left, _POLL_SECONDS)))
+            except queue.Empty:
+                if left <= 0:
+                    raise
+            signals.check_waiting()
+
+
 class StreamChannel:
     """One end of a session's stream; made by `dial` and `Listener`."""
 
@@ -88,7 +109,9 @@ class StreamChannel:
             The frame to the peer; its size and time to the network.
         """
         require_size(frame)
-        if self._closed or not self._put(self._outbox, frame):
+        with signals.deferred():
+            sent = not self._closed and self._put(self._outbox, frame, interruptible=True)
+        if not sent:
             raise PeerUnreachableError(_GONE, hint="see the peer's output, then start the run again")
         self.bytes_sent += len(frame)
 
@@ -102,7 +125,7 @@ class StreamChannel:
         if self._ended.is_set() and self._inbox.empty():
             raise PeerUnreachableError(_GONE, hint="see the peer's output, then start the run again")
         try:
-            frame = self._inbox.get(timeout=deadline_seconds)
+            frame = _get(self._inbox, seconds=deadline_seconds)
         except queue.Empty as error:
             raise PeerTimeoutError(
                 f"the peer is connected but did not answer within {deadline_seconds:g} s",
@@ -116,13 +139,14 @@ class StreamChannel:
 
     def close(self) -> None:
         """Deliver what was sent, waiting at most five seconds, and end the stream."""
-        if self._closed:
-            return
-        self._closed = True
-        self._put(self._outbox, None)
-        self._drained.wait(FLUSH_SECONDS)
-        self._after_close()
-        self._gone.set()
+        with signals.deferred():
+            if self._closed:
+                return
+            self._closed = True
+            self._put(self._outbox, None)
+            self._drained.wait(FLUSH_SECONDS)
+            self._after_close()
+            self._gone.set()
 
     def _after_close(self) -> None:
         """Do what this end needs once everything was handed over."""
@@ -169,8 +193,12 @@ class StreamChannel:
     ) -> None:
         self.close()
 
-    def _put(self, target: "queue.Queue[bytes | None]", frame: bytes | None) -> bool:
+    def _put(
+        self, target: "queue.Queue[bytes | None]", frame: bytes | None, *, interruptible: bool = False
+    ) -> bool:
         while not self._gone.is_set():
+            if interruptible:
+                signals.check_waiting()
             try:
                 target.put(frame, timeout=_POLL_SECONDS)
             except queue.Full:
@@ -273,13 +301,30 @@ def _dial_once(address: str, *, identity: Identity, pinned: bytes, seconds: floa
     name = ("grpc.ssl_target_name_override", host_name(pinned))
     connection = grpc.secure_channel(address, credentials, options=(*_OPTIONS, name))
     try:
-        grpc.channel_ready_future(connection).result(timeout=seconds)
+        _wait_ready(connection, seconds)
         channel = DialledChannel(connection)
         channel.open(address)
     except BaseException:
         connection.close()
         raise
     return channel
+
+
+def _wait_ready(connection: grpc.Channel, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    with signals.deferred():
+        ready = grpc.channel_ready_future(connection)
+        while True:
+            left = until - time.monotonic()
+            try:
+                ready.result(timeout=max(0.0, min(left, _POLL_SECONDS)))
+            except grpc.FutureTimeoutError:
+                if left <= 0:
+                    ready.cancel()
+                    raise
+                signals.check_waiting()
+            else:
+                return
 
 
 class Listener:
@@ -319,7 +364,7 @@ class Listener:
             PeerUnreachableError: nobody with the pinned certificate connected before the deadline.
         """
         try:
-            return self._waiting.get(timeout=deadline_seconds)
+            return _get(self._waiting, seconds=deadline_seconds)
         except queue.Empty as error:
             raise PeerUnreachableError(
                 f"nobody connected to {self.address} within {deadline_seconds:g} s", hint=_CAUSES
