@@ -60,6 +60,7 @@ def test_provide_once_answers_one_training(files: Files) -> None:
     assert "bank is connected" in provided.output
     assert "finished; z released per row so far: 8 of 640" in provided.output
     assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {
+        "contract.json",
         "model.json",
         "model.safetensors",
         "result.json",
@@ -160,7 +161,10 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
         with pytest.raises(PeerUnreachableError, match="no other was made within 1 s") as caught:
             train(files.label_owner, observer=KillsAfterOneEpoch(provider))
     assert "--resume" in caught.value.hint
-    assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {"checkpoints"}
+    assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {
+        "checkpoints",
+        "contract.json",
+    }
 
 
 def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
