@@ -102,7 +102,7 @@ def _label_settings(kind: str) -> Settings:
         "run": "small",
         "own": {"key": "own.key", "certificate": "own.crt"},
         "peer": [
-            {"name": "telco", "certificate": "telco.crt", "dial": NOBODY, "connect_deadline": 20.0},
+            {"name": "telco", "certificate": "telco.crt", "dial": NOBODY, "connect_deadline": 45.0},
         ],
         "table": {"source": "labels.parquet", "id": ["customer"], "target": "target"},
         "task": {"kind": kind},
@@ -119,7 +119,7 @@ def _data_settings() -> Settings:
         "run": "small",
         "own": {"key": "own.key", "certificate": "own.crt"},
         "peer": [
-            {"name": "bank", "certificate": "bank.crt", "listen": "127.0.0.1:0", "connect_deadline": 20.0},
+            {"name": "bank", "certificate": "bank.crt", "listen": "127.0.0.1:0", "connect_deadline": 45.0},
         ],
         "table": {"source": "features.parquet", "id": ["customer"]},
         "policy": {"smallest_batch": 64},
