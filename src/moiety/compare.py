@@ -22,6 +22,7 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.crypto.kernel import matmul
 from moiety.crypto.sampling import Seed, derive
 from moiety.crypto.secret import Secret
+from moiety.data.id_columns import exact_ids
 from moiety.data.preparation import Preparation
 from moiety.data.table import read_table
 from moiety.data.target import Target
@@ -175,10 +176,10 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     own_arrays, own_facts = checkpoint.load_model(own.folder)
     arrays, facts = checkpoint.load_model(peer.folder)
     target = Target.from_json(own_facts["target"])
-    own_table = read_table(own.table.source, columns=columns_to_read(own))
+    own_table = read_table(own.table.source, columns=columns_to_read(own), ids=exact_ids(own))
     values = own_table.column(own.table.target)
     preparation = Preparation.from_json(own_facts["preparation"]) if "preparation" in own_facts else None
-    table = read_table(peer.table.source, columns=None)
+    table = read_table(peer.table.source, columns=None, ids=exact_ids(peer))
     result = json.loads((own.folder / RESULT_FILE).read_text(encoding="utf-8"))
     trained = peer.trains_bottom
     schedule = Schedule(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moiety.bottom import check_bottom
 from moiety.config import DataOwnerRun as Settings
 from moiety.config.source import Query
+from moiety.data.id_columns import exact_ids
 from moiety.data.periods import own_assignment, split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
@@ -48,7 +49,8 @@ def open_features(settings: Settings) -> Table:
     """
     wanted = settings.table.features
     columns = None if wanted == "all" else [*settings.table.id, *wanted, *split_column(settings.split)]
-    return read_table(settings.table.source, columns=columns, scratch=settings.folder)
+    ids = exact_ids(settings)
+    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
 
 
 def read_features(settings: Settings) -> Table:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.crypto.secret import Secret
+from moiety.data.id_columns import exact_ids
 from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.periods import split_column
 from moiety.data.preparation import Preparation, chosen_features
@@ -84,7 +85,8 @@ def read_labels(settings: Settings) -> Table:
         ConfigError, DataError: it cannot be used.
         CheckpointError: a copy cannot be written beside the run's folder.
     """
-    return read_table(settings.table.source, columns=columns_to_read(settings), scratch=settings.folder)
+    columns, ids = columns_to_read(settings), exact_ids(settings)
+    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
 
 
 def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Preparation | None:

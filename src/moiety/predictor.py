@@ -16,6 +16,7 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
 from moiety.contract import Contract
 from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.data.id_columns import exact_ids
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table, read_table
 from moiety.data.target import Target
@@ -41,8 +42,8 @@ def predict(
 ) -> int:
     """Score every row of the label owner's table and write a CSV; return the number of rows.
 
-    One line a row: the id columns (the row number where there are none), then `score` (probability of
-    the higher class, or the value) or one column a class.
+    One line a row: the id columns as the table has them (the row number where there are none), then
+    `score` (probability of the higher class, or the value) or one column a class.
 
     Args:
         path: the run file that the model was trained with; its table's source may be another by now.
@@ -69,7 +70,8 @@ def predict(
     source = randomness or SystemRandomness()
     preparation = _own_preparation(settings, facts)
     columns = _columns(settings, preparation)
-    table = read_table(settings.table.source, columns=columns, scratch=settings.folder)
+    ids = exact_ids(settings)
+    table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
     own = own_features(preparation, table)
     for sentence in () if own is None else own.notes:
         report(sentence)
@@ -185,7 +187,7 @@ def _write(
     output: Path, table: Table, settings: Settings, target: Target, scores: NDArray[np.float64]
 ) -> None:
     names = settings.table.id
-    columns = {name: pa.array(table.column(name)) for name in names}
+    columns = {name: table.read(name) for name in names}
     if not names:
         columns = {"row": pa.array(np.arange(table.rows))}
     columns |= {name: pa.array(values) for name, values in _readable(settings, target, scores)}

@@ -39,15 +39,16 @@ _HELD_BY: Final = {
 }
 
 
-def copy_csv(source: Path, sink: Any, *, wanted: Sequence[str] | None) -> None:
+def copy_csv(source: Path, sink: Any, *, wanted: Sequence[str] | None, ids: Sequence[str] = ()) -> None:
     """Copy the columns wanted of a CSV file into a Parquet file.
 
-    The type of a column is what all its values have in common: whole numbers, numbers, text.
+    The type of a column is what all its values have in common: whole numbers, numbers, text. Ids are text.
 
     Args:
         source: comma-separated UTF-8 with a header line.
         sink: an open binary file, empty.
         wanted: the columns; None means all.
+        ids: columns that are copied as they are written.
 
     Raises:
         DataError: a column is not there, is named twice or holds neither numbers nor text; or the file
@@ -55,12 +56,15 @@ def copy_csv(source: Path, sink: Any, *, wanted: Sequence[str] | None) -> None:
         pyarrow.ArrowException, OSError, ValueError: it cannot be read, or the sink not be written.
     """
     chosen = choose_columns(_header(source), wanted, source)
+    text = {name: pa.string() for name in chosen if name in ids}
     try:
-        _copy(source, sink, chosen, types={})
+        _copy(source, sink, chosen, types=text)
     except pa.ArrowInvalid:
         # pyarrow guesses types from the first block, and a later one may not fit: the types of all blocks are
         # looked at, which takes half as long as a copy, and the copy begins again.
-        _copy(source, sink, chosen, types=_common_types(source, chosen))
+        others = [name for name in chosen if name not in text]
+        found = _common_types(source, others) if others else {}
+        _copy(source, sink, chosen, types=found | text, newlines=True)
 
 
 def _header(source: Path) -> list[str]:
@@ -74,14 +78,16 @@ def _header(source: Path) -> list[str]:
     return names
 
 
-def _copy(source: Path, sink: Any, columns: Sequence[str], *, types: Mapping[str, Any]) -> None:
+def _copy(
+    source: Path, sink: Any, columns: Sequence[str], *, types: Mapping[str, Any], newlines: bool = False
+) -> None:
     """Copy the columns; those without a type in `types` get the one that the first block suggests."""
     sink.seek(0)
     sink.truncate()
     with csv.open_csv(
         source,
         read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
-        parse_options=csv.ParseOptions(newlines_in_values=bool(types)),
+        parse_options=csv.ParseOptions(newlines_in_values=newlines),
         convert_options=csv.ConvertOptions(include_columns=list(columns), column_types=dict(types)),
     ) as reader:
         for name, kind in zip(reader.schema.names, reader.schema.types, strict=True):

@@ -35,17 +35,18 @@ _EARLIEST_MICROSECOND: Final = _EARLIEST_DAY * 86_400 * 10**6
 _Conversion: TypeAlias = Callable[[Any], Any]
 
 
-def copy_query(query: Query, sink: Any, *, wanted: Sequence[str] | None) -> None:
+def copy_query(query: Query, sink: Any, *, wanted: Sequence[str] | None, ids: Sequence[str] = ()) -> None:
     """Copy the columns wanted of a query's result into a Parquet file, in one read-only snapshot.
 
-    NUMERIC(p, 0) of up to 18 digits becomes whole numbers, exactly; any other NUMERIC the nearest float64.
-    CHAR(n) loses the blanks it is padded with. Infinite dates and times, and those beyond the year 290,000,
-    count as missing.
+    NUMERIC(p, 0) of up to 18 digits becomes whole numbers, exactly; any other NUMERIC the nearest float64. An
+    id that is NUMERIC becomes the text that the server writes. CHAR(n) loses the blanks it is padded with.
+    Infinite dates and times, and those beyond the year 290,000, count as missing.
 
     Args:
         query: what to ask for.
         sink: an open binary file, empty.
         wanted: the columns; None means all.
+        ids: columns that are copied without loss.
 
     Raises:
         ConfigError: the extra is not installed, the database refuses this user, or the query is wrong.
@@ -57,7 +58,7 @@ def copy_query(query: Query, sink: Any, *, wanted: Sequence[str] | None) -> None
         fields, batches = database.ask(query.postgresql.strip("; \t\r\n"))
         chosen = choose_columns([field.name for field in fields], wanted, query)
         by_name = {field.name: field for field in fields}
-        converted = {name: _conversion(by_name[name], query) for name in chosen}
+        converted = {name: _conversion(by_name[name], query, exact=name in ids) for name in chosen}
         schema = pa.schema([(name, kind) for name, (kind, _) in converted.items()])
 
         def convert(group: Any) -> Any:
@@ -149,11 +150,11 @@ def _uri() -> str:
     return f"postgresql://{patience}"
 
 
-def _conversion(field: Any, query: Query) -> tuple[Any, _Conversion]:
+def _conversion(field: Any, query: Query, *, exact: bool) -> tuple[Any, _Conversion]:
     """Say what a column is written as, and how to get there."""
     kind, named = field.type, _type_name(field)
     if named == "numeric":
-        return _number_conversion(field)
+        return (pa.string(), _text) if exact else _number_conversion(field)
     if named in {"money", "oid"} or not is_supported(kind):
         raise unsupported(field.name, named, query)
     if named == "bpchar":

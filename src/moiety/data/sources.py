@@ -8,6 +8,7 @@ import io
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from moiety.data.unnamed_file import is_about_room, open_unnamed, unwritable
 from moiety.errors import ConfigError, DataError
 
 
-def open_source(source: Source, *, columns: Sequence[str] | None, scratch: Path | None) -> ParquetColumns:
+def open_source(
+    source: Source, *, columns: Sequence[str] | None, ids: Sequence[str], scratch: Path | None
+) -> ParquetColumns:
     """Open a source; its columns are read when they are asked for.
 
     Args:
         source: where the table comes from.
         columns: the columns wanted; None means all.
+        ids: columns to copy without loss.
         scratch: the folder for a copy; None keeps it in memory.
 
     Raises:
@@ -37,7 +41,7 @@ def open_source(source: Source, *, columns: Sequence[str] | None, scratch: Path 
         CheckpointError: the copy cannot be written.
     """
     if isinstance(source, Query):
-        return _copied(source, columns, scratch, copy=copy_query)
+        return _copied(source, columns, scratch, copy=partial(copy_query, ids=ids))
     if source.is_dir():
         return ParquetColumns.of_folder(source, wanted=columns)
     if source.suffix.lower() not in {".csv", ".parquet"} and (source.suffix or source.exists()):
@@ -51,7 +55,7 @@ def open_source(source: Source, *, columns: Sequence[str] | None, scratch: Path 
             hint="correct source under [table]; a relative path counts from the run file's folder",
         )
     if source.suffix.lower() == ".csv":
-        return _copied(source, columns, scratch, copy=copy_csv)
+        return _copied(source, columns, scratch, copy=partial(copy_csv, ids=ids))
     return ParquetColumns(source, [source], wanted=columns)
 
 

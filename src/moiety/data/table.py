@@ -18,6 +18,7 @@ from pyarrow import types
 
 from moiety.config.source import Query, Source
 from moiety.data.columns import is_text_type, missing_column, numbers_of
+from moiety.data.id_columns import exact
 from moiety.data.sources import open_source, readable
 from moiety.errors import DataError
 
@@ -149,7 +150,13 @@ class Table:
         return self.read(name)
 
 
-def read_table(source: Source, *, columns: Sequence[str] | None, scratch: Path | None = None) -> Table:
+def read_table(
+    source: Source,
+    *,
+    columns: Sequence[str] | None,
+    ids: Sequence[str] = (),
+    scratch: Path | None = None,
+) -> Table:
     """Open a table: a CSV or Parquet file, told apart by the suffix, a folder of Parquet files, or a query.
 
     A CSV file is comma-separated UTF-8 with a header line; the type of a column is what all its
@@ -158,9 +165,13 @@ def read_table(source: Source, *, columns: Sequence[str] | None, scratch: Path |
     in the order of their names, and have the same columns. A query is asked once, and what it gives is
     copied like a CSV file: the table stays what it was then, until it is opened again.
 
+    Id columns keep what is written: those of a CSV file are text, character by character, and no text at all
+    is a missing id; decimals of Parquet and PostgreSQL become text with all their digits.
+
     Args:
         source: the file or folder, or the query.
         columns: the columns wanted; a name given twice counts once. None means all.
+        ids: those of them that are nothing but ids.
         scratch: the folder for the copy of a CSV file or a query, which has no name there and goes with the
             table; None keeps it in memory.
 
@@ -175,13 +186,14 @@ def read_table(source: Source, *, columns: Sequence[str] | None, scratch: Path |
         CheckpointError: the copy cannot be written.
     """
     with readable(source):
-        found = open_source(source, columns=columns, scratch=scratch)
+        found = open_source(source, columns=columns, ids=ids, scratch=scratch)
     if found.rows == 0:
         raise DataError(f"{source.name} has no rows", hint=_NO_ROWS[isinstance(source, Query)])
 
     def read(name: str) -> Any:
         with readable(source):
-            return found.read(name)
+            column = found.read(name)
+            return exact(column) if name in ids else column
 
     return Table(source=source, rows=found.rows, names=found.names, read=read)
 
