@@ -38,7 +38,9 @@ def main() -> None:
     sys.meta_path.insert(0, _Sources)
     with atheris.instrument_imports(include=["moiety"]):
         from fuzz.targets import TARGETS  # noqa: PLC0415 - imported under instrumentation
-    target = TARGETS[name]
+
+        target = TARGETS[name]
+        assert callable(target.reader)
     corpus = Path(folder) / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(target.examples):

@@ -82,10 +82,11 @@ def outcome_of(name: str, text: str, *, code: int) -> Outcome:
     Outcome(target='frame', executions=7, seconds=2, peak_megabytes=80, found=False)
     """
     done = re.search(r"Done (\d+) runs in (\d+) second", text)
+    executed = re.search(r"stat::number_of_executed_units:\s+(\d+)", text) or done
     peak = re.search(r"stat::peak_rss_mb:\s+(\d+)", text)
     return Outcome(
         target=name,
-        executions=int(done[1]) if done else 0,
+        executions=int(executed[1]) if executed else 0,
         seconds=int(done[2]) if done else 0,
         peak_megabytes=int(peak[1]) if peak else 0,
         found=code != 0 or done is None,

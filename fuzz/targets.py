@@ -5,15 +5,19 @@ The same functions run under hypothesis in `make test` and under atheris in `mak
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from typing import Final
 from zlib import crc32
 
-from fuzz import files, machines, parties
+from fuzz import files, machines
 from moiety.assignment import Assignment
 from moiety.errors import MoietyError
 from moiety.marks import Mark, mark_block, read_mark, read_resume, read_resumed, resume_block
 from moiety.messages import (
     HEADER_BYTES,
+    MARK_BYTES,
+    MARKS_LIMIT,
     Block,
     Frame,
     Kind,
@@ -34,19 +38,28 @@ class Target:
     """One thing that reads bytes.
 
     Args:
-        read: takes any bytes.
+        read: takes any bytes; or where it is, as "module:function", to be imported when it is needed.
         examples: bytes that are read to their end, or deep: where a fuzzer starts from.
         longest: bytes of the longest string that is tried.
     """
 
-    read: Callable[[bytes], object]
+    read: Callable[[bytes], object] | str
     examples: list[bytes]
     longest: int = 4096
+
+    @cached_property
+    def reader(self) -> Callable[[bytes], object]:
+        """The function that reads."""
+        if not isinstance(self.read, str):
+            return self.read
+        module, _, name = self.read.partition(":")
+        found: Callable[[bytes], object] = getattr(import_module(module), name)
+        return found
 
     def __call__(self, data: bytes) -> None:
         """Read bytes; a `MoietyError` is an answer, anything else is a finding."""
         try:
-            self.read(data)
+            self.reader(data)
         except MoietyError as error:
             check_refusal(error)
 
@@ -135,7 +148,11 @@ source = "t.csv"
 
 TARGETS: Final[dict[str, Target]] = {
     "frame": Target(read=_read_frame, examples=[encode_frame(_FRAME)]),
-    "marks": Target(read=_read_marks, examples=[b"\0" + bytes(40), b"\1" + bytes(80), b"\2" + bytes(40)]),
+    "marks": Target(
+        read=_read_marks,
+        examples=[b"\0" + bytes(40), b"\1" + bytes(80), b"\2" + bytes(40)],
+        longest=1 + MARKS_LIMIT * MARK_BYTES,
+    ),
     "assignment": Target(read=_read_assignment, examples=[b"\3\x12\x01", b"\0"], longest=64),
     "request": Target(read=_read_request, examples=[encode_request(_REQUEST)], longest=64),
     "label-owner-terms": Target(read=_read_label_owner_terms, examples=[encode_terms(label_terms())]),
@@ -154,7 +171,7 @@ TARGETS: Final[dict[str, Target]] = {
         read=machines.give_label_owner, examples=[bytes([Kind.MASKED_Z - 1, 1, 0, 1, 0, 7])]
     ),
     "data-owner-party": Target(
-        read=parties.give_data_owner_party,
+        read="fuzz.parties:give_data_owner_party",  # imports PyTorch
         examples=[b"\0", b"\0" + bytes([Kind.PUBLIC_KEY - 1, 0, 0, 1, 0x80, 0]), b"\1" + _HONEST],
         longest=256,
     ),

@@ -66,14 +66,14 @@ def array_of(kind: str, shape: list[int], size: int) -> bytes:
 )
 def test_what_fuzzing_found_is_refused(name: str, data: bytes) -> None:
     with pytest.raises(MoietyError) as caught:
-        TARGETS[name].read(data)
+        TARGETS[name].reader(data)
     check_refusal(caught.value)
 
 
 def test_frame_that_acknowledges_too_much_is_told_from_one_out_of_order() -> None:
     """Fuzzing found the sentence "frame 0 came where frame 0 was due"."""
     with pytest.raises(RemoteProtocolError, match="acknowledges 1 frames, and 0 were sent"):
-        TARGETS["session"].read(bytes([0b0110, 0]))
+        TARGETS["session"].reader(bytes([0b0110, 0]))
 
 
 def test_target_reports_what_is_no_refusal() -> None:
