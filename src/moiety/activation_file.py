@@ -64,6 +64,11 @@ class ActivationFile:
             self.close()
             raise
 
+    @property
+    def digests(self) -> RowDigests:
+        """Digests of all rows, in their order."""
+        return self._digest_N
+
     def batch(self, rows: RowIndices, *, training: bool) -> tuple[NDArray[np.int16], RowDigests]:  # noqa: ARG002
         """Return these rows' activations, (rows, in_features), and digests.
 

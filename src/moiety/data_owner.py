@@ -202,8 +202,7 @@ class DataOwnerParty(Secret):
             return stated  # the parties differ; both sides will say so from the terms alone
         stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
         agreed = Contract(label_owner=proposal, data_owner=stated, assignment=self._assignment)
-        parameters = agreed.parameters
-        return stated.model_copy(update={"parameters": parameters})
+        return stated.model_copy(update={"parameters": agreed.parameters})
 
     def _activations_kind(self, proposal: LabelOwnerTerms) -> Literal["fixed", "trained"]:
         training = proposal.purpose == "train" and self._settings.trains_bottom
@@ -223,6 +222,7 @@ class DataOwnerParty(Secret):
         if self._settings.model.bottom is None:
             return self._keep_prepared(self._preparation)
         values_NC = self._preparation.transform(self._table)
+        self._half.uses(values_NC)
         features, clipped = self._apply_bottom(values_NC, load=bool(self._saved_arrays))
         self._report_clipped(clipped, features.activation_ND.size)
         self._features = features
@@ -252,6 +252,7 @@ class DataOwnerParty(Secret):
         )
         self._report_clipped(prepared.clipped, prepared.size)
         self._features = prepared
+        self._half.uses(prepared.digests)
         return prepared.in_features
 
     def _apply_bottom(self, values_NC: NDArray[np.float64], *, load: bool) -> tuple[Features, int]:

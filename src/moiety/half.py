@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moiety.bottom import TrainedActivations
 from moiety.checkpoints import Checkpoints, Saved
@@ -22,7 +23,7 @@ from moiety.marks import Mark, read_resume, resumed_block
 from moiety.messages import Block
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.state import Activations, DataOwnerState
-from moiety.same_run import require_same, terms_to_save
+from moiety.same_run import digest_of, require_same, require_same_table, terms_to_save
 from moiety.state_tree import flatten, rebuild
 
 
@@ -44,6 +45,11 @@ class Half(Secret):
         self._found: list[Saved] = []
         self.restored: Saved | None = None
         self.writes = False
+        self._table = ""
+
+    def uses(self, values: NDArray[Any]) -> None:
+        """Note what the session uses of the table, so that a run that goes on can tell whether it is the same."""
+        self._table = digest_of(values)
 
     def find(self, run: str) -> Saved | None:
         """Return the newest readable checkpoint of a run; None where there is none."""
@@ -53,15 +59,16 @@ class Half(Secret):
         return self.restored
 
     def check(self, contract: Contract) -> None:
-        """Refuse to go on under other terms.
+        """Refuse to go on under other terms, or with other values.
 
         Raises:
-            CheckpointMismatchError: naming the field and both values.
+            CheckpointMismatchError: naming the field and both values, or the table.
         """
         if self.restored is not None:
             terms = fact(self.restored, "terms", dict)
             require_same(terms, contract.data_owner, whose="own")
             require_same(terms, contract.label_owner, whose="peer")
+            require_same_table(self.restored.facts, self._table)
 
     def choose(self, block: Block, contract: Contract) -> Iterator[Block]:
         """Answer the label owner's list with the newest checkpoint that both hold.
@@ -118,6 +125,7 @@ class Half(Secret):
             **facts,
             "role": "data-owner",
             "terms": first,
+            "table": self._table,
             "order": contract.schedule.seed.hex(),
             "parts": trees,
         }

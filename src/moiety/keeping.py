@@ -22,7 +22,7 @@ from moiety.link import LabelOwnerLink
 from moiety.marks import Mark, mark_block, read_mark
 from moiety.messages import Kind
 from moiety.protocol.label_owner import LabelOwner
-from moiety.same_run import terms_to_save
+from moiety.same_run import require_same_table, terms_to_save
 from moiety.session import Session
 from moiety.state_tree import flatten, rebuild
 
@@ -86,7 +86,11 @@ class Keeper(Secret):
         machine: holds the share of W.
         link: knows the transcript between exchanges, and counts what was clipped.
         seed: of this side.
+        table: digest of what the training uses of the table.
         restored: the checkpoint that the run goes on from; None for a new run.
+
+    Raises:
+        CheckpointMismatchError: the run began with other values.
     """
 
     def __init__(
@@ -99,8 +103,12 @@ class Keeper(Secret):
         machine: LabelOwner,
         link: LabelOwnerLink,
         seed: Seed,
+        table: str,
         restored: Saved | None,
     ) -> None:
+        if restored is not None:
+            require_same_table(restored.facts, table)
+        self._table = table
         self._checkpoints = checkpoints
         self._rhythm = rhythm
         self._contract = contract
@@ -193,6 +201,7 @@ class Keeper(Secret):
             "role": "label-owner",
             "place": [self.place.epoch, self.place.batch],
             "terms": self._terms,
+            "table": self._table,
             "order": self._contract.schedule.seed.hex(),
             "seed": self._seed.hex(),
             "clipped": [self._link.clipped, self._link.clipped_input],

@@ -39,6 +39,7 @@ from moiety.own_features import OwnFeatures, fit_own, own_features, read_labels
 from moiety.past import Past, Report
 from moiety.protocol.label_owner import LabelOwner
 from moiety.ring import RingArray
+from moiety.same_run import digest_of
 from moiety.schedule import RowHandle, Schedule, Split
 from moiety.session import Session
 from moiety.step_rule import STEP_RULES
@@ -110,6 +111,12 @@ class LabelOwnerRun(Secret):
         )
         self.interrupts: Interrupts | None = None
         self._layer: InteractiveLinear | None = None
+        training_rows = contract.schedule.split_rows(Split.TRAIN)
+        self.target = Target.fit(
+            target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
+        )
+        self.encoded = torch.from_numpy(self.target.transform(target))
+        self.own = own
         self._keeper = Keeper(
             checkpoints,
             rhythm=Rhythm(settings.checkpoint.every),
@@ -118,15 +125,10 @@ class LabelOwnerRun(Secret):
             machine=machine,
             link=self.link,
             seed=seed,
+            table=digest_of(self.encoded.numpy(), *([] if own is None else [own.values.numpy()])),
             restored=restored,
         )
         self._epoch, self._first_batch = self._keeper.place.epoch, self._keeper.place.batch
-        training_rows = contract.schedule.split_rows(Split.TRAIN)
-        self.target = Target.fit(
-            target, name=settings.table.target, kind=settings.task.kind, rows=training_rows
-        )
-        self.encoded = torch.from_numpy(self.target.transform(target))
-        self.own = own
         # The top network's initial weights come from this generator: reproducible by this side's seed.
         _seed_torch(self.seed, b"torch")
 

@@ -6,7 +6,11 @@ asks them anew. Imported by both parties' loops; pure.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moiety.contract import Contract
 from moiety.errors import CheckpointCorruptError, CheckpointMismatchError
@@ -54,3 +58,31 @@ def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, wh
                 f"{present[field]}",
                 hint=f"set {field} back to go on, or train a new model without --resume",
             )
+
+
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """Digest what a training uses of a table, so that a run that goes on can tell whether it is the same."""
+    digest = sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def require_same_table(saved: Mapping[str, Any], now: str) -> None:
+    """Compare a party's own table with the one that the run began with.
+
+    The ids in their order are compared by the contract; this compares the values under them.
+
+    Args:
+        saved: facts of a checkpoint, with the digest then as "table".
+        now: the digest of what this session uses.
+
+    Raises:
+        CheckpointMismatchError: the values differ.
+    """
+    if saved.get("table") != now:
+        raise CheckpointMismatchError(
+            "the values of this side's table are others than those the run began with",
+            hint="bring the table back to what it was to go on, or train a new model without --resume",
+        )
