@@ -48,7 +48,7 @@ class Half(Secret):
         self._table = ""
 
     def uses(self, values: NDArray[Any]) -> None:
-        """Note what the session uses of the table, so that a run that goes on can tell whether it is the same."""
+        """Note what the session uses of the table, to tell whether it is the same when the run goes on."""
         self._table = digest_of(values)
 
     def find(self, run: str) -> Saved | None:
