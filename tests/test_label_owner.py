@@ -110,15 +110,15 @@ def test_run_that_fails_tells_the_data_owner(files: Files) -> None:
     told = decode_frame(channel._other.inbox.pop()).block
     assert (told.kind, told.payload) == (Kind.ABORT, bytes([AbortCode.INTERRUPTED]))
     assert run.session.closed
-    assert not (files.label_owner.parent / "small").exists()
+    assert not (files.label_owner.parent / "small" / "model.json").exists()
 
 
-def test_run_that_ends_without_save_leaves_nothing(files: Files) -> None:
+def test_run_that_ends_without_save_leaves_no_model(files: Files) -> None:
     with opened(files) as run:
         run.interactive_layer()
     assert run.session.closed
-    assert not (files.label_owner.parent / "small").exists()
-    assert not (files.data_owner.parent / "small").exists()
+    assert not (files.label_owner.parent / "small" / "model.json").exists()
+    assert not (files.data_owner.parent / "small" / "model.json").exists()
 
 
 def test_open_run_ends_the_session_if_the_peer_says_nothing(files: Files) -> None:

@@ -227,7 +227,7 @@ def test_class_weights_of_another_number_are_refused(tmp_path: Path, kind: str, 
     with pytest.raises(ConfigError, match=rf"has {len(weights)} values") as caught:
         trained(files)
     assert "one weight for each class" in caught.value.hint
-    assert not (tmp_path / "bank" / "small").exists()
+    assert not (tmp_path / "bank" / "small" / "model.json").exists()
 
 
 # --- the layer's rate ---
