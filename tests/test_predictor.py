@@ -2,12 +2,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from moiety import checkpoint
 from moiety.compare import join
+from moiety.data.table import read_table
 from moiety.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
@@ -15,12 +17,14 @@ from moiety.errors import (
     PolicyError,
 )
 from moiety.label_owner import open_run
+from moiety.local import simulate
 from moiety.networks import make_loss
-from moiety.predictor import predict
+from moiety.predictor import _class_name, predict
+from moiety.report import result_lines
 from moiety.ring import Z_BITS, decode
 from moiety.top_model import build_top
 from moiety.trainer import fit, train
-from tests.parties import Files, Settings, configure, make_parties, rewrite_table, score, wire
+from tests.parties import Files, Settings, configure, make_parties, rewrite_table, score, wire, with_column
 from tests.randomness import RecordedRandomness
 
 HALF_DITHER = 2.0**-6
@@ -222,3 +226,27 @@ def test_predict_scores_another_table_of_both_sides(tmp_path: Path) -> None:
         rewrite_table(source, lambda table: table.slice(100, 50))
     some = scores_of(score(files, tmp_path / "some.csv"))
     assert some == pytest.approx(all_rows[100:150], abs=1e-6)
+
+
+def test_scores_of_classes_stand_under_the_names_of_the_classes(tmp_path: Path) -> None:
+    files = make_parties(tmp_path, kind="multiclass")
+    source = tmp_path / "bank" / "labels.parquet"
+    words = ["low", "middle", "high"]
+
+    def named(table: pa.Table) -> pa.Table:
+        return with_column("target", [words[index] for index in table.column("target").to_pylist()])(table)
+
+    rewrite_table(source, named)
+    simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"names"))
+    table = score(files, tmp_path / "scores.csv")
+    assert table.column_names == ["customer", "class_high", "class_low", "class_middle"]
+    assert [_class_name(value) for value in ("a b", 3.0, 1234567.0, -0.5)] == ["a b", "3", "1234567", "-0.5"]
+
+
+def test_report_gives_the_error_of_a_regression_in_the_unit_of_the_target(tmp_path: Path) -> None:
+    files = make_parties(tmp_path, kind="regression")
+    result = simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"unit"))
+    said = next(line for line in result_lines(result) if line.startswith("test: "))
+    target_N = read_table(tmp_path / "bank" / "labels.parquet", columns=["target"]).column("target")
+    assert result.target_scale == pytest.approx(target_N.astype(float).std(), rel=0.1)
+    assert said.endswith(f"{result.test['RMSE'] * result.target_scale:.4g} in the target's own unit")

@@ -129,7 +129,7 @@ def test_state_of_a_rule_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> N
         assert again.state() == first.state()
         reasons = [again.ended(epoch, {"AUC": values[epoch]}) for epoch in range(cut, 5)]
         assert reasons[:-1] == [None] * (4 - cut)
-        assert reasons[-1] == "validation AUC has not gained for 3 epochs"
+        assert reasons[-1] == "validation AUC has not gained 0.05 for 3 epochs"
         assert again.best_epoch == 4
         later.now += 600.0
         assert again.ended(1, {"AUC": 1.0}) == "the time limit of 1000 s has passed"

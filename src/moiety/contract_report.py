@@ -87,6 +87,11 @@ def contract_lines(path: Path) -> list[str]:
     ]
 
 
+_DRAWN: Final = frozenset({"assigned"})
+_BY_A_COLUMN: Final = frozenset({"validation", "test"})
+"""Fields that say nothing where a seed, or a column, decides the split."""
+
+
 def _common(settings: AnyRun) -> Content:
     table = open_features(settings) if isinstance(settings, DataOwnerRun) else read_labels(settings)
     return common_of(settings, rows=table.rows, order_digest=table.id_digest(settings.table.id).hex())
@@ -142,7 +147,12 @@ def _changed(now: Content, agreed: Content) -> Iterator[str]:
 
 
 def _rows(content: Mapping[str, Any]) -> list[str]:
-    said = ((_LABELS.get(name, name), value) for name, value in content.items() if value != "")
+    left_out = _BY_A_COLUMN if content.get("assigned") is not None else _DRAWN
+    said = (
+        (_LABELS.get(name, name), value)
+        for name, value in content.items()
+        if value != "" and not (name in left_out and not value)
+    )
     return [f"  {label:<{_WIDTH}}{_said(value)}" for label, value in said]
 
 

@@ -136,6 +136,8 @@ def of_label_owner(
         **_common(settings, rows=terms.rows),
         "assigned": _assigned(assignment),
     }
+    if terms.split != "drawn":
+        known |= dict.fromkeys(("validation", "test"), "as the column says")
     return Disclosure(
         peer=settings.peer[0].name,
         stated=_stated(LabelOwnerTerms, known),

@@ -38,6 +38,8 @@ kind = "binary"                      # or multiclass, regression
 [split]
 validation = 0.1
 test = 0.2
+# stratify = "metrics"               # weigh classes as in the whole table; stays on this side
+# by = "application_date"            # newest rows are test rows; reveals = "periods" on both sides
 
 [model]
 units = 32                           # of the interactive layer; fewer than the peer's columns
@@ -48,6 +50,7 @@ epochs = 10
 batch = 1024
 learning_rate = 0.01
 optimizer = "adam"                   # of the local network
+# early_stopping = {{ patience = 3 }}  # the peer learns when it stops; keeps the best epoch
 """
 )
 _DATA_OWNER: Final = (
@@ -69,6 +72,7 @@ predictions = 100000                 # rows scored
 smallest_batch = 256
 # steps = 20000                      # training steps
 # runs = 20                          # trainings
+# early_stopping = false             # no training that may end early
 """
 )
 _TEMPLATES: Final = {"label-owner": _LABEL_OWNER, "data-owner": _DATA_OWNER}

@@ -75,7 +75,8 @@ def _run_lines(plan: Plan) -> list[str]:
     return [
         f"run {contract.label_owner.run}: {about}, from the {plan.role.replace('-', ' ')}'s run file",
         f"rows: {split}; {shape}",
-        f"steps: {plan.steps} of up to {largest} rows in {contract.label_owner.epochs} epochs",
+        f"steps: {plan.steps} of up to {largest} rows in {contract.label_owner.epochs} epochs"
+        + (", or fewer: it may stop early" if contract.label_owner.may_stop else ""),
         _encryption_line(plan),
         "",
     ]

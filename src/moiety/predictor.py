@@ -43,7 +43,8 @@ def predict(
     """Score every row of the label owner's table and write a CSV; return the number of rows.
 
     One line a row: the id columns as the table has them (the row number where there are none), then
-    `score` (probability of the higher class, or the value) or one column a class.
+    `score` (probability of the higher class, or the value) or one column for each class,
+    named after it.
 
     Args:
         path: the run file that the model was trained with; its table's source may be another by now.
@@ -203,4 +204,10 @@ def _readable(
     if settings.task.kind == "regression":
         return [("score", target.restore(scores[:, 0]))]
     probabilities = torch.softmax(logits, dim=1).numpy()
-    return [(f"class_{index}", probabilities[:, index]) for index in range(target.outputs)]
+    names = [_class_name(each) for each in target.classes]
+    return [(f"class_{name}", probabilities[:, index]) for index, name in enumerate(names)]
+
+
+def _class_name(value: str | float) -> str:
+    """Write a class as in the table, a whole number without its point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

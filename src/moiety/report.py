@@ -14,7 +14,7 @@ def result_lines(result: Result) -> list[str]:
     return [
         *_end_lines(result),
         *_class_lines(result),
-        f"test: {metrics or 'no test rows'}",
+        f"test: {metrics or 'no test rows'}{_in_unit(result)}",
         f"time: {result.seconds:.1f} s for {result.steps} steps",
         f"traffic: {sent:.1f} MB sent, {received:.1f} MB received",
         parameter_line(result),
@@ -42,6 +42,13 @@ def learnt_lines(result: Result) -> list[str]:
         *(f"agreed on beyond that: {each}" for each in result.disclosed if each != REVEALS_GRADIENTS),
         f"label owner learnt: {released}; from rows it knows it can estimate the features of the others",
     ]
+
+
+def _in_unit(result: Result) -> str:
+    """Say what a regression's error is in the unit of the target: metrics are of standardised values."""
+    if "RMSE" not in result.test:
+        return ""
+    return f", {result.test['RMSE'] * result.target_scale:.4g} in the target's own unit"
 
 
 def _end_lines(result: Result) -> list[str]:

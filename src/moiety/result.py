@@ -24,6 +24,7 @@ class Result:
     """What a training gave, what it cost, and what it released.
 
     Args:
+        target_scale: what 1 of a regression's metrics is in the unit of the target; 1 for classes.
         class_counts: rows of each class in each split, in ascending order of the classes; empty for a
             regression.
         disclosed: what this run revealed beyond what every run does, in sentences.
@@ -47,6 +48,7 @@ class Result:
     rows: int
     steps: int
     clipped_gradients: int
+    target_scale: float
     class_counts: dict[str, list[int]]
     disclosed: list[str]
     kept_epoch: int | None
@@ -109,6 +111,7 @@ def result_of(
     return Result(
         test=test,
         validation=fitted.validation,
+        target_scale=run.target.scale,
         class_counts=counts,
         disclosed=list(revealed_lines(contract, Role.LABEL_OWNER)),
         kept_epoch=fitted.kept_epoch,

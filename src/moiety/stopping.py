@@ -177,7 +177,8 @@ class Stopping:
         rule = self._train.early_stopping
         if rule is None or self._without_gain < rule.patience:
             return None
-        return f"validation {self._metric} has not gained for {self._without_gain} epochs"
+        gained = f"gained {rule.least_gain:g}" if rule.least_gain else "gained"
+        return f"validation {self._metric} has not {gained} for {self._without_gain} epochs"
 
     def _time_is_up(self) -> str | None:
         limit = self._train.time_limit
