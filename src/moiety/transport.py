@@ -144,7 +144,7 @@ class StreamChannel:
                 return
             self._closed = True
             self._put(self._outbox, None)
-            self._drained.wait(FLUSH_SECONDS)
+            self._drained.wait(2 * FLUSH_SECONDS)
             self._after_close()
             self._gone.set()
 
@@ -372,7 +372,7 @@ class Listener:
 
     def close(self) -> None:
         """Let the session under way end, then stop listening."""
-        self._server.stop(FLUSH_SECONDS).wait()
+        self._server.stop(FLUSH_SECONDS).wait(2 * FLUSH_SECONDS)
 
     def __enter__(self) -> Self:
         return self
