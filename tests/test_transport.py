@@ -233,6 +233,17 @@ def test_other_certificate_that_tls_let_through_is_refused(parties: Parties, lis
         dial_bank(parties, listener.address)
 
 
+def test_other_certificate_gets_in_where_none_is_compared(
+    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control of the test above: a listener that leaves it to TLS lets in whatever TLS lets through."""
+    listener._pinned = parties.stranger.certificate
+    monkeypatch.setattr("moiety.transport.same_certificate", lambda *_: True)
+    with connected(parties, listener) as (dialled, accepted):
+        dialled.send(b"stranger")
+        assert accepted.receive(deadline_seconds=PATIENCE) == b"stranger"
+
+
 @pytest.mark.parametrize("old", ["listener", "dialler"])
 def test_expired_certificate_is_refused_by_tls(parties: Parties, old: str) -> None:
     bank = expired(parties.bank) if old == "listener" else parties.bank
