@@ -1,9 +1,9 @@
 """A large table, and a process that prepares it and measures its own memory.
 
-`python -m tests.large_table SOURCE FOLDER PIECE_VALUES HOW`, for a file, folder or query that is to be only
-read ("read"), prepared ("prepare"), or also prepared in memory ("whole"). Prints JSON: MB of memory before
-and at most, seconds; with "whole" also the most after the table was prepared in memory. It reads VmHWM, since
-a child's ru_maxrss begins with what its parent had when it started it.
+`python -m tests.large_table SOURCE FOLDER PIECE_VALUES HOW`, for a file, folder or query, HOW being "read",
+"profile", "prepare", or "whole" to prepare in memory as well. Prints JSON: MB of memory before and at most,
+seconds, and with "whole" the most after the table was prepared in memory. It reads VmHWM, since a child's
+ru_maxrss begins with what its parent had when it started it.
 """
 
 import json
@@ -22,6 +22,7 @@ from moiety.activation_file import ActivationFile
 from moiety.config.source import Query, Source
 from moiety.data import preparation
 from moiety.data.preparation import Preparation
+from moiety.data.profile import profile_features, profile_table
 from moiety.data.table import Table, read_table
 from tests.randomness import words_of
 
@@ -30,7 +31,7 @@ GROUP_ROWS = 20_000
 BATCH = 8192
 
 Measured = dict[str, float]
-How = Literal["read", "prepare", "whole"]
+How = Literal["read", "profile", "prepare", "whole"]
 
 
 def write_folder(folder: Path, rows: int, columns: int, *, files: int) -> Path:
@@ -58,12 +59,12 @@ def write(path: Path, rows: int, columns: int, *, first: int = 0) -> None:
 
 def query_of(rows: int, columns: int) -> Query:
     """Ask for a table of that size, made by the database."""
-    features = ", ".join(f"sin(i * {number + 1}) as f{number}" for number in range(columns))
+    features = ", ".join(f"(i % 1000 + {number})::float8 as f{number}" for number in range(columns))
     return Query(postgresql=f"select i as customer, {features} from generate_series(1, {rows}) i")  # noqa: S608
 
 
 def measured(source: Source, folder: Path, *, piece_values: int, how: How = "prepare") -> Measured:
-    """Measure in a process of its own: a table that is only read, prepared, or also prepared in memory."""
+    """Measure in a process of its own."""
     named = source.postgresql if isinstance(source, Query) else str(source)
     arguments = [named, str(folder), str(piece_values), how]
     command = [sys.executable, "-m", "tests.large_table", *arguments]
@@ -84,6 +85,9 @@ def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measur
     if how == "read":
         for name in table.names:
             table.column(name)
+    elif how == "profile":
+        features = [name for name in table.names if name != "customer"]
+        profile_table(table, profile_features(table, features, rules={}), ids=["customer"])
     else:
         fitted = prepare(table, folder)
     figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}

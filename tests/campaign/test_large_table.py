@@ -31,3 +31,10 @@ def test_a_query_of_a_million_rows_of_300_features_stays_below_a_gigabyte(tmp_pa
     found = measured(query_of(1_000_000, 300), tmp_path, piece_values=2**20)
     print(", ".join(f"{name} {value:.1f}" for name, value in found.items()))  # noqa: T201
     assert found["peak"] < LIMIT_MB
+
+
+def test_a_profile_of_a_million_rows_of_300_features_stays_below_a_gigabyte(tmp_path: Path) -> None:
+    write(tmp_path / "table.parquet", 1_000_000, 300)
+    found = measured(tmp_path / "table.parquet", tmp_path, piece_values=2**20, how="profile")
+    print(", ".join(f"{name} {value:.1f}" for name, value in found.items()))  # noqa: T201
+    assert found["peak"] < LIMIT_MB
