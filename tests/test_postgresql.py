@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from moiety.config import load_data_owner_run
 from moiety.config.source import Query, ledger_name
-from moiety.data import parquet_copy
+from moiety.data import parquet_copy, postgresql
 from moiety.data.postgresql_errors import connection_refused
 from moiety.data.table import Table, read_table
 from moiety.errors import CheckpointError, ConfigError, DataError, MoietyError
@@ -159,6 +159,27 @@ def test_uri_variable_comes_before_the_others(database: Server, monkeypatch: pyt
     monkeypatch.setenv("MOIETY_POSTGRESQL", f"postgresql://{USER}:{PASSWORD}@/postgres")
     assert ask("select 1 as a").rows == 1
     assert database.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "uri"),
+    [
+        ({}, "postgresql://?connect_timeout=10"),
+        ({"PGCONNECT_TIMEOUT": "3"}, "postgresql://"),
+        ({"MOIETY_POSTGRESQL": "postgres://me@db/x"}, "postgres://me@db/x?connect_timeout=10"),
+        ({"MOIETY_POSTGRESQL": "postgresql://db?user=me"}, "postgresql://db?user=me&connect_timeout=10"),
+        ({"MOIETY_POSTGRESQL": "postgresql://db?connect_timeout=3"}, "postgresql://db?connect_timeout=3"),
+        ({"MOIETY_POSTGRESQL": "host=db"}, "host=db"),
+    ],
+)
+def test_database_that_does_not_answer_is_given_up_after_ten_seconds(
+    variables: dict[str, str], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGCONNECT_TIMEOUT", "MOIETY_POSTGRESQL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert postgresql._uri() == uri
 
 
 @pytest.mark.usefixtures("database")

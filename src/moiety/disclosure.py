@@ -200,7 +200,7 @@ def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
     if settings.trains_bottom:
         sent["own share of W, encrypted"] = "under a key that only this side has"
     sent |= _periods(settings)
-    sent["masked products"] = "uniformly random numbers to whoever sees them"
+    sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
     sent["timing"] = "when answers are ready, and that the run has finished or stopped"
     return sent
 
@@ -212,9 +212,10 @@ def _sent_by_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> dic
     if settings.protocol.reveals == "gradients":
         sent["gradients"] = f"if the data owner trains a bottom model: {_GRADIENTS}"
     if settings.protocol.name != "blind":
-        sent["masked products"] = "uniformly random numbers to whoever sees them"
+        sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
     sent |= _periods(settings)
     sent |= _about_the_end(terms)
+    sent["checkpoints"] = "when they are taken; when a training is resumed, after which steps they were"
     sent["requests"] = "which batches of the agreed order are trained on, evaluated or scored"
     sent["timing"] = "when requests come, and that the run has finished or stopped"
     return sent

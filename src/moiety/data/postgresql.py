@@ -143,11 +143,12 @@ def _driver() -> Any:
 
 
 def _uri() -> str:
-    given = os.environ.get(URI_VARIABLE)
-    if given:
-        return given
-    patience = "" if "PGCONNECT_TIMEOUT" in os.environ else f"?connect_timeout={_CONNECT_SECONDS}"
-    return f"postgresql://{patience}"
+    """Return the URI of the environment, or one that leaves everything to libpq's variables."""
+    uri = os.environ.get(URI_VARIABLE) or "postgresql://"
+    patient = "PGCONNECT_TIMEOUT" in os.environ or "connect_timeout" in uri
+    if patient or not uri.startswith(("postgresql://", "postgres://")):
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}connect_timeout={_CONNECT_SECONDS}"
 
 
 def _conversion(field: Any, query: Query, *, exact: bool) -> tuple[Any, _Conversion]:
