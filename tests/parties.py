@@ -356,10 +356,12 @@ def process(*arguments: str | Path, prelude: str = "") -> Iterator[Process]:
             running.end()
 
 
-def wire(files: Files, *, seed: bytes = b"data owner") -> MemoryChannel:
+def wire(
+    files: Files, *, seed: bytes = b"data owner", report: Callable[[str], None] = lambda _: None
+) -> MemoryChannel:
     """Return a label owner's end of an in-memory channel whose other end the data owner answers."""
     own_end, peer_end = memory_pair()
-    attach_data_owner(peer_end, files.data_owner, randomness=RecordedRandomness(seed))
+    attach_data_owner(peer_end, files.data_owner, randomness=RecordedRandomness(seed), report=report)
     return own_end
 
 

@@ -146,7 +146,7 @@ class Checkpoints:
         if path.name.endswith(_SEALED):
             if self._vault is None:
                 raise CheckpointError(
-                    f"{path.name} is encrypted",
+                    "it is encrypted",
                     hint="name its passphrase's variable in checkpoint.passphrase",
                 )
             data = self._vault.open(data)

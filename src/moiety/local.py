@@ -10,8 +10,9 @@ from moiety.channel import MemoryChannel, memory_pair
 from moiety.checkpoints import open_checkpoints
 from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.crypto.sampling import Randomness, SystemRandomness
-from moiety.data_owner import DataOwnerParty, answer, read_features
+from moiety.data_owner import DataOwnerParty, Report, answer, read_features
 from moiety.errors import ConfigError, MoietyError
+from moiety.ledger import Ledger
 from moiety.messages import Role
 from moiety.session import Session
 from moiety.trainer import Observer, Result, train
@@ -44,16 +45,23 @@ def simulate(
         peer_end.pump = None  # it holds the data owner, who would wait for the garbage collector otherwise
 
 
-def attach_data_owner(channel: MemoryChannel, path: Path, *, randomness: Randomness) -> None:
+def attach_data_owner(
+    channel: MemoryChannel,
+    path: Path,
+    *,
+    randomness: Randomness,
+    ledger: Ledger | None = None,
+    report: Report = lambda _: None,
+) -> None:
     """Let a data owner answer at one end of an in-memory channel, whenever the other end waits."""
     settings = load_data_owner_run(path)
     party = DataOwnerParty(
         settings,
         table=read_features(settings),
-        ledger=None,
+        ledger=ledger,
         randomness=randomness,
-        report=lambda _: None,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
+        report=report,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=report),
     )
     session = Session(channel, role=Role.DATA_OWNER, deadline_seconds=0.0)
     session.log.bind(run=settings.run, peer=settings.peer[0].name)
