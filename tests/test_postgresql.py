@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pyarrow import parquet
 from moiety.config import load_data_owner_run
 from moiety.config.source import Query, ledger_name
 from moiety.data import parquet_copy, postgresql
-from moiety.data.postgresql_errors import connection_refused
+from moiety.data.postgresql_errors import connection_refused, query_refused
 from moiety.data.table import Table, read_table
 from moiety.errors import CheckpointError, ConfigError, DataError, MoietyError
 from moiety.trainer import train
@@ -274,6 +275,25 @@ def test_query_that_gives_nothing_is_named_without_quoting_it(
     assert says in error.message
     assert "4711" not in error.message + error.hint
     assert database.run("select count(*) from faults") == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "says"),
+    [
+        ("57P01", DataError, "stopped answering"),
+        ("53200", DataError, "stopped answering"),
+        ("08006", DataError, "stopped answering"),
+        ("57014", DataError, "fails at the database (SQLSTATE 57014)"),
+        (None, ConfigError, "cannot be asked"),
+    ],
+)
+def test_query_that_the_server_ends_is_told_apart(
+    state: str | None, kind: type[MoietyError], says: str
+) -> None:
+    error = query_refused(SimpleNamespace(sqlstate=state, details=[]), text="select 1")
+    assert type(error) is kind
+    assert says in error.message
+    assert error.hint
 
 
 def test_query_of_a_table_that_may_not_be_read_is_refused(
