@@ -14,7 +14,9 @@ from moiety.data_owner import DataOwnerParty, answer
 from moiety.errors import MoietyError, PeerPolicyError, PolicyError
 from moiety.features import open_ledger, read_features
 from moiety.label_owner import LabelOwnerRun, open_run
+from moiety.ledger import read_ledger
 from moiety.messages import Role
+from moiety.policy import Totals
 from moiety.session import Session
 from tests.parties import Files, Provider, configure, make_parties
 from tests.randomness import RecordedRandomness
@@ -108,6 +110,15 @@ def test_killing_and_resuming_gets_more_z_where_counters_are_rolled_back(files: 
 def test_killing_and_resuming_gets_no_more_z_than_the_policy_allows(files: Files) -> None:
     """Row 24. Ours: the ledger is on disk before z leaves, and nothing takes a line back."""
     assert z_for_a_row(files, counters_in_checkpoint=False) == ALLOWED
+
+
+def test_run_that_dies_before_its_first_step_is_counted(files: Files) -> None:
+    """A label owner begins a run, dies before the first request and resumes: it was a run all the same."""
+    channel, end = connected(files)
+    with open_run(files.label_owner, channel=channel):
+        pass  # `save` is never called: the run is not over
+    end()
+    assert read_ledger(load_data_owner_run(files.data_owner).ledger).totals == Totals(runs=1)
 
 
 def test_asking_for_z_again_within_a_run_ends_at_the_limit_and_says_which(files: Files) -> None:

@@ -153,14 +153,14 @@ def test_meter_at_and_over_steps() -> None:
 
 
 def test_meter_counts_a_run_when_it_begins_and_not_when_it_goes_on() -> None:
-    begun = trained(policy=Policy(runs=3), before=Totals(runs=2))
+    begun = trained(policy=Policy(runs=3), before=Totals(runs=2, steps=7))
+    assert begun.begin() == Totals(runs=3, steps=7)
     assert begun.charge(rows(0), out_features=1, prediction=False, step=True).runs == 3
     resumed = trained(policy=Policy(runs=2), before=Totals(runs=2), runs=0)
     assert resumed.charge(rows(0), out_features=1, prediction=False, step=True).runs == 2
+    assert resumed.begin().runs == 2
     with pytest.raises(PolicyError, match="runs 2, and 3"):
-        trained(policy=Policy(runs=2), before=Totals(runs=2)).charge(
-            rows(0), out_features=1, prediction=False, step=False
-        )
+        trained(policy=Policy(runs=2), before=Totals(runs=2)).begin()
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [("steps", 29), ("runs", 2)])

@@ -344,6 +344,7 @@ class DataOwnerParty(Secret):
     def _open(self, block: Block, contract: Contract) -> Iterator[Block]:
         assert self._features is not None
         self._release = Release(contract, self._ledger, log=self.log)
+        self._release.begin()
         keep_contract(self._settings.folder, contract)
         threads = torch.get_num_threads()
         evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)

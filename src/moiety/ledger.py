@@ -152,6 +152,15 @@ class Release:
         )
         self.totals = contract.data_owner.before
 
+    def begin(self) -> None:
+        """Count a run that begins.
+
+        Raises:
+            PolicyError: there were as many runs as the policy allows.
+            CheckpointError: it cannot be recorded.
+        """
+        self._record(self._meter.begin())
+
     def __call__(self, request: Request, rows: RowIndices) -> None:
         """Count a request.
 
@@ -159,14 +168,13 @@ class Release:
             PolicyError: it would exceed the policy.
             CheckpointError: it cannot be recorded.
         """
-        self.totals = self._meter.charge(
+        totals = self._meter.charge(
             rows,
             out_features=self._contract.out_features,
             prediction=not self._contract.training,
             step=request.training,
         )
-        if self._ledger is not None:
-            self._ledger.record(self.totals, run=self._contract.data_owner.run)
+        self._record(totals)
         handle = request.handle
         self._log.emit(
             RELEASE_COUNTED,
@@ -177,6 +185,11 @@ class Release:
             training=request.training,
             **asdict(self.totals),
         )
+
+    def _record(self, totals: Totals) -> None:
+        self.totals = totals
+        if self._ledger is not None:
+            self._ledger.record(totals, run=self._contract.data_owner.run)
 
 
 def read_ledger(path: Path) -> Entries:

@@ -121,6 +121,18 @@ class Meter:
         self._planned_steps = before.steps + asks.steps
         self._runs = before.runs + asks.runs
 
+    def begin(self) -> Totals:
+        """Count the run that begins, if one does, and return the totals, to be recorded before it does.
+
+        Counted here and not with its first request: what is resumed from a checkpoint before that request
+        would never be counted.
+
+        Raises:
+            PolicyError: there were as many runs as the policy allows.
+        """
+        require("runs", allowed=self._policy.runs, asked=self._runs)
+        return self._totals()
+
     def charge(self, rows: RowIndices, *, out_features: int, prediction: bool, step: bool) -> Totals:
         """Count a release of z for `rows` and return the new totals, to be recorded before it leaves.
 
@@ -139,14 +151,16 @@ class Meter:
         require("released_z_per_row", allowed=self._policy.released_z_per_row, asked=released)
         require("predictions", allowed=self._policy.predictions, asked=predictions)
         require("steps", allowed=self._policy.steps, asked=steps)
-        require("runs", allowed=self._policy.runs, asked=self._runs)
         self._released[rows] += out_features
         self._predictions, self._steps = predictions, steps
         if steps > self._recorded_steps:
             self._recorded_steps = max(steps, min(steps - 1 + STEPS_AHEAD, self._planned_steps))
+        return self._totals()
+
+    def _totals(self) -> Totals:
         return Totals(
             released_z_per_row=int(self._released.max(initial=0)),
-            predictions=predictions,
+            predictions=self._predictions,
             steps=self._recorded_steps,
             runs=self._runs,
         )
