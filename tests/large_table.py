@@ -99,7 +99,7 @@ def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measur
 
 def prepare(table: Table, folder: Path) -> Preparation:
     """Do what a session does before and between its products."""
-    table.id_digest(["customer"])
+    table.id_digest(())
     shuffled_N = np.argsort(words_of("order", table.rows))
     features = [name for name in table.names if name != "customer"]
     fitted = Preparation.fit(table, features=features, rules={}, rows=np.sort(shuffled_N[table.rows // 3 :]))

@@ -76,8 +76,18 @@ def target_of(features_ND: NDArray[np.float64], kind: str) -> NDArray[Any]:
     return (value_N > 0).astype(np.int64)
 
 
-def make_parties(folder: Path, *, kind: str = "binary", rows: int = ROWS, columns: int = COLUMNS) -> Files:
-    """Make both folders: keys, pinned certificates, data and run files; the data owner listens."""
+def make_parties(
+    folder: Path, *, kind: str = "binary", rows: int = ROWS, columns: int = COLUMNS, ids: bool = False
+) -> Files:
+    """Make both folders: keys, pinned certificates, data and run files; the data owner listens.
+
+    Args:
+        folder: where they go.
+        kind: of the target.
+        rows: of both tables.
+        columns: of features.
+        ids: both have the column "customer", by which they are aligned; otherwise by their order.
+    """
     bank, telco = folder / "bank", folder / "telco"
     create_identity(bank, "bank")
     create_identity(telco, "telco")
@@ -85,14 +95,17 @@ def make_parties(folder: Path, *, kind: str = "binary", rows: int = ROWS, column
     (telco / "bank.crt").write_bytes((bank / "own.crt").read_bytes())
     features_ND = features_of(rows, columns)
     names = [f"f{number}" for number in range(columns)]
-    ids = pa.array([f"c{number}" for number in range(rows)])
-    table = {"customer": ids, **{name: features_ND[:, i] for i, name in enumerate(names)}}
+    customers = {"customer": pa.array([f"c{number}" for number in range(rows)])} if ids else {}
+    table = {**customers, **{name: features_ND[:, i] for i, name in enumerate(names)}}
     parquet.write_table(pa.table(table), telco / "features.parquet")
-    labels = {"customer": ids, "target": target_of(features_ND, kind)}
+    labels = {**customers, "target": target_of(features_ND, kind)}
     parquet.write_table(pa.table(labels), bank / "labels.parquet")
     write_run(bank / "run.toml", _label_settings(kind))
     write_run(telco / "run.toml", _data_settings())
-    return Files(label_owner=bank / "run.toml", data_owner=telco / "run.toml")
+    files = Files(label_owner=bank / "run.toml", data_owner=telco / "run.toml")
+    for path in (files.label_owner, files.data_owner) if ids else ():
+        configure(path, {"table.id": ["customer"]})
+    return files
 
 
 def _label_settings(kind: str) -> Settings:
@@ -104,7 +117,7 @@ def _label_settings(kind: str) -> Settings:
         "peer": [
             {"name": "telco", "certificate": "telco.crt", "dial": NOBODY, "connect_deadline": 45.0},
         ],
-        "table": {"source": "labels.parquet", "id": ["customer"], "target": "target"},
+        "table": {"source": "labels.parquet", "target": "target"},
         "task": {"kind": kind},
         "split": {"validation": 0.1, "test": 0.2},
         "model": {"units": 4, "hidden": [8]},
@@ -121,7 +134,7 @@ def _data_settings() -> Settings:
         "peer": [
             {"name": "bank", "certificate": "bank.crt", "listen": "127.0.0.1:0", "connect_deadline": 45.0},
         ],
-        "table": {"source": "features.parquet", "id": ["customer"]},
+        "table": {"source": "features.parquet"},
         "policy": {"smallest_batch": 64},
     }
 

@@ -57,11 +57,10 @@ def write_codes(folder: Folder) -> None:
     """Replace the features by codes 0 to 5 of which each says something by itself, in no order."""
     codes = (words_of("codes", ROWS * COLUMNS) % np.uint64(6)).astype(np.int64).reshape(ROWS, COLUMNS)
     effects = np.array([2.0, -1.0, 0.5, -2.0, 1.0, -0.5])[codes[:, :2]]
-    ids = pa.array([f"c{number}" for number in range(ROWS)])
     columns = {f"f{number}": codes[:, number] for number in range(COLUMNS)}
-    parquet.write_table(pa.table({"customer": ids, **columns}), folder.path / "telco" / "features.parquet")
+    parquet.write_table(pa.table(columns), folder.path / "telco" / "features.parquet")
     target = (effects.sum(axis=1) > 0).astype(np.int64)
-    labels = pa.table({"customer": ids, "target": target})
+    labels = pa.table({"target": target})
     parquet.write_table(labels, folder.path / "bank" / "labels.parquet")
     folder.data_owner(prepare=dict.fromkeys(columns, "none"))
 
@@ -301,7 +300,7 @@ def metrics_of_scores(folder: Folder, kind: str, scores: Any) -> dict[str, float
         epochs=1,
     )
     rows = schedule.split_rows(Split.TEST)
-    table = parquet.read_table(folder.path / "telco" / "features.parquet").drop(["customer"])
+    table = parquet.read_table(folder.path / "telco" / "features.parquet")
     features = np.column_stack([column.to_numpy() for column in table.columns])
     target = target_of(features, kind)[rows].astype(np.float64)
     score_N = scores.column("score").to_numpy()[rows].astype(np.float64)

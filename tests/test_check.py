@@ -32,7 +32,7 @@ def narrow(columns: int) -> nn.Module:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    return make_parties(tmp_path)
+    return make_parties(tmp_path, ids=True)
 
 
 def test_check_of_a_data_owner_says_what_is_in_order(files: Files) -> None:

@@ -25,8 +25,10 @@ from tests.postgres import Server
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
+WITH_IDS = {"check", "database", "tables", "folders", "stopping", "align"}
+"""Sessions whose tables have id columns, by which they are aligned."""
 COMMANDS = [
-    *("init", "trust", "check", "provide", "train", "predict"),
+    *("init", "trust", "check", "provide", "train", "align", "predict"),
     *("simulate", "demo", "plan", "ledger", "contract"),
 ]
 
@@ -35,7 +37,7 @@ COMMANDS = [
 def test_session_prints_what_it_should(
     session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    make_parties(tmp_path)
+    make_parties(tmp_path, ids=session.stem in WITH_IDS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     text = session.read_text(encoding="utf-8")

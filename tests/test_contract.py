@@ -30,6 +30,7 @@ SHARED = [
     ("run", "test-run", "other-run"),
     ("purpose", "train", "predict"),
     ("rows", 40, 41),
+    ("id_columns", 0, 2),
     ("order_digest", "ab" * 32, "cd" * 32),
     ("model", "", "00ff00ff"),
     ("protocol", "blind", "joint"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -216,13 +217,17 @@ def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None
         ({"table.source": "missing.parquet"}, ConfigError, "no file"),
         ({"table.features": ["f0", "g1"]}, DataError, "no column 'g1'"),
         ({"prepare.f9": "log"}, ConfigError, "f9"),
-        ({"table.features": ["f0", "customer"], "prepare.customer": "standard"}, DataError, "customer"),
+        ({"table.features": ["f0", "note"], "prepare.note": "standard"}, DataError, "note"),
     ],
 )
 def test_provide_refuses_a_table_that_does_not_suit(
     files: Files, change: dict[str, Any], error: type[Exception], says: str
 ) -> None:
-    configure(files.data_owner, {**change, "table.id": []})
+    rewrite_table(
+        files.data_owner.parent / "features.parquet",
+        lambda table: table.append_column("note", pa.array(["a text"] * 600)),
+    )
+    configure(files.data_owner, {"table.features": ["f0"], **change})
     with pytest.raises(error, match=says):
         provide(files.data_owner, once=True, report=lambda _: None)
 

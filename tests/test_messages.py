@@ -158,6 +158,8 @@ def test_frame_of_unknown_kind(kind: int) -> None:
 
 SMALL = {
     Kind.HELLO: 2**14,
+    Kind.ALIGNMENT: 2**14,
+    Kind.ALIGNED: 32,
     Kind.REQUEST: 22,
     Kind.FINISH: 1,
     Kind.ABORT: 2,

@@ -153,8 +153,8 @@ def test_provide_turns_away_another_certificate_than_the_pinned_one(files: Files
     ("field", "label", "data"),
     [
         ("run", {"run": "another"}, {}),
-        ("order_digest", {"table.id": []}, {}),
-        ("order_digest", {}, {"table.id": ["f0"]}),
+        ("id_columns", {}, {"table.id": ["f0"]}),
+        ("columns", {"table.id": ["target"], "table.duplicates": "first"}, {}),
     ],
 )
 def test_both_sides_name_the_setting_in_which_they_differ(
@@ -176,14 +176,6 @@ def test_both_sides_name_the_rows_in_which_they_differ(files: Files) -> None:
     error = _require_mismatch(files, "rows")
     assert (error.own, error.peer) == (599, 600)
     assert "same rows" in error.hint
-
-
-def test_both_sides_name_the_order_in_which_they_differ(files: Files) -> None:
-    rewrite_table(
-        files.data_owner.parent / "features.parquet",
-        lambda table: table.take([1, 0, *range(2, 600)]),
-    )
-    assert "id columns" in _require_mismatch(files, "order_digest").hint
 
 
 def _require_mismatch(files: Files, field: str) -> ContractMismatchError:

@@ -69,7 +69,7 @@ def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:
     Args:
         settings: either run file.
         rows: of this side's table.
-        order_digest: of its ids in row order, in hexadecimal.
+        order_digest: of the aligned rows in their order, in hexadecimal.
     """
     return {
         "wire_version": WIRE_VERSION,
@@ -78,6 +78,7 @@ def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:
         "protocol": settings.protocol.name,
         "scheme": settings.protocol.scheme,
         "reveals": settings.protocol.reveals or "nothing",
+        "id_columns": len(settings.table.id),
         "rows": rows,
         "order_digest": order_digest,
         "model": "",

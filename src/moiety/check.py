@@ -7,8 +7,10 @@ from typing import TypeAlias
 import numpy as np
 
 from moiety import disclosure
+from moiety.alignment import align_with_data_owner, in_order
 from moiety.bottom import check_bottom
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
+from moiety.contract import Contract
 from moiety.crypto.sampling import SystemRandomness
 from moiety.data.periods import own_assignment, split_column
 from moiety.data.preparation import chosen_features
@@ -25,9 +27,10 @@ from moiety.data.target import Target
 from moiety.disclosure import Disclosure
 from moiety.features import fit_preparation, open_features, released_before
 from moiety.identity import load_identity, load_pinned
-from moiety.opening import agree, finish, propose
+from moiety.opening import agree, finish, open_session, propose
 from moiety.own_features import read_labels
 from moiety.peer import connect
+from moiety.session import Session
 from moiety.stopping import check_plan
 from moiety.top_model import build_top
 
@@ -98,18 +101,35 @@ def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Findi
     build_top(settings, outputs=target.outputs, own=profile.inputs)
     check_plan(settings)
     assignment = own_assignment(settings.split, table)
-    terms = propose(settings, table, purpose="train", randomness=SystemRandomness(), assignment=assignment)
+    source = SystemRandomness()
+    terms = propose(settings, in_order(table), purpose="train", randomness=source, assignment=assignment)
     yield disclosure.of_label_owner(settings, terms, assignment=assignment)
     yield f"table: {table.rows} rows, target {name}, {settings.task.kind}"
     if profile.inputs:
         yield f"own columns: {profile.inputs} prepared inputs of the top model, which stay here"
     if peer:
-        session, contract = agree(settings, terms, channel=None, assignment=assignment)
+        session, contract, sentence = _shake_hands(settings, table)
         finish(session)
+        if sentence:
+            yield sentence
         yield (
             f"peer: {settings.peer[0].name} agrees on {contract.in_features} in_features, "
             f"{contract.parameters}"
         )
+
+
+def _shake_hands(settings: LabelOwnerRun, table: Table) -> tuple[Session, Contract, str]:
+    """Align and agree, as a training would."""
+    source = SystemRandomness()
+    session = open_session(settings, channel=None)
+    try:
+        aligned = align_with_data_owner(session, settings, table, randomness=source, report=lambda _: None)
+        assignment = own_assignment(settings.split, aligned.table)
+        terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
+        return session, agree(session, terms, assignment=assignment), aligned.sentence
+    except BaseException as error:
+        session.abort(error)
+        raise
 
 
 def _profile(settings: AnyRun, table: Table, features: Sequence[str], *others: ColumnProfile) -> TableProfile:

@@ -114,6 +114,14 @@ def train(
 
 
 @app.command()
+def align(run_file: RunFile) -> None:
+    """Label owner: find the rows that the data owner has too, and keep their order for later commands."""
+    from moiety.align import align as align_rows
+
+    typer.echo(align_rows(run_file, report=typer.echo))
+
+
+@app.command()
 def predict(
     run_file: RunFile,
     output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("scores.csv"),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from moiety import checkpoint
+from moiety.alignment import kept_table
 from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.config import DataOwnerRun, load_data_owner_run, load_label_owner_run
@@ -176,10 +177,11 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
     own_arrays, own_facts = checkpoint.load_model(own.folder)
     arrays, facts = checkpoint.load_model(peer.folder)
     target = Target.from_json(own_facts["target"])
-    own_table = read_table(own.table.source, columns=columns_to_read(own), ids=exact_ids(own))
+    own_read = read_table(own.table.source, columns=columns_to_read(own), ids=exact_ids(own))
+    own_table = kept_table(own, own_read).table
     values = own_table.column(own.table.target)
     preparation = Preparation.from_json(own_facts["preparation"]) if "preparation" in own_facts else None
-    table = read_table(peer.table.source, columns=None, ids=exact_ids(peer))
+    table = kept_table(peer, read_table(peer.table.source, columns=None, ids=exact_ids(peer))).table
     result = json.loads((own.folder / RESULT_FILE).read_text(encoding="utf-8"))
     trained = peer.trains_bottom
     schedule = Schedule(

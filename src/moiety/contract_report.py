@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from moiety.agreement import Content, common_of, digest_of, grouped
+from moiety.alignment import kept_table
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.contract_file import Kept, kept_contract
 from moiety.disclosure import MEANINGS
@@ -94,7 +95,8 @@ _BY_A_COLUMN: Final = frozenset({"validation", "test"})
 
 def _common(settings: AnyRun) -> Content:
     table = open_features(settings) if isinstance(settings, DataOwnerRun) else read_labels(settings)
-    return common_of(settings, rows=table.rows, order_digest=table.id_digest(settings.table.id).hex())
+    aligned = kept_table(settings, table)
+    return common_of(settings, rows=aligned.table.rows, order_digest=aligned.order_digest)
 
 
 def _own(settings: AnyRun) -> Content:

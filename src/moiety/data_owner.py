@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from moiety import checkpoint
 from moiety.activation_file import ActivationFile
 from moiety.agreement import log_agreed
+from moiety.alignment import ALIGNMENT_KINDS, OwnSide, in_order
 from moiety.assignment import Assignment
 from moiety.bottom import BottomModel, TrainedActivations
 from moiety.checkpoints import Checkpoints, Saved
@@ -41,6 +42,7 @@ from moiety.ledger import Ledger, Release
 from moiety.marks import Mark, mark_block, read_mark
 from moiety.messages import Block, Kind, Role
 from moiety.policy import Policy, Totals
+from moiety.protocol.alignment import DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import (
     DataOwnerHandshake,
@@ -112,6 +114,9 @@ class DataOwnerParty(Secret):
         self._report = report
         self.log = Log()
         self._handshake = DataOwnerHandshake(split=settings.split.decided_by, rows=table.rows)
+        self._own_side: OwnSide | None = None
+        self._alignment: DataOwnerAlignment | LabelOwnerAlignment | None = None
+        self._aligned = in_order(table)
         self._assignment: Assignment | None = None
         self._weight_seed = randomness.seed()
         self._saved: DataOwnerState | None = None
@@ -132,7 +137,12 @@ class DataOwnerParty(Secret):
             RemoteProtocolError: the block is not due.
             ContractMismatchError, PolicyError: the parties do not agree.
         """
-        if self.contract is None:
+        if self.contract is None and block.kind in ALIGNMENT_KINDS:
+            yield from self._align(block)
+        elif self.contract is None and block.kind is Kind.FINISH and self._aligned.sentence:
+            self.finished = True  # the session was for an alignment only
+            yield Block(kind=Kind.FINISH, step=0, payload=b"")
+        elif self.contract is None:
             yield from self._answer(block)
         elif block.kind is Kind.FINISH:
             self._finish()
@@ -145,6 +155,20 @@ class DataOwnerParty(Secret):
             yield self._checkpoint(read_mark(block, Kind.CHECKPOINT))
         else:
             yield from self._machine.receive(block)
+
+    def _align(self, block: Block) -> Iterator[Block]:
+        """Take a block of an alignment, which comes before HELLO; its end brings the table into order."""
+        if self._own_side is None:
+            self._own_side = OwnSide(self._settings, self._table, report=self._report)
+            self._alignment = self._own_side.machine(DataOwnerAlignment, randomness=self._randomness)
+        assert self._alignment is not None
+        yield from self._alignment.receive(block)
+        if self._alignment.result is not None:
+            self._aligned = self._own_side.finish(self._alignment.result)
+            self._report(self._aligned.sentence)
+            self._table = self._aligned.table
+            decided = self._settings.split.decided_by
+            self._handshake = DataOwnerHandshake(split=decided, rows=self._table.rows)
 
     def _answer(self, block: Block) -> Iterator[Block]:
         proposal = self._handshake.receive(block)
@@ -186,8 +210,9 @@ class DataOwnerParty(Secret):
             scheme=self._settings.protocol.scheme,
             reveals=self._settings.protocol.reveals or "nothing",
             activations=self._activations_kind(proposal),
+            id_columns=len(self._settings.table.id),
             rows=self._table.rows,
-            order_digest=self._table.id_digest(self._settings.table.id).hex(),
+            order_digest=self._aligned.order_digest,
             model=self._load() if proposal.purpose == "predict" else "",
             resumes="" if saved is None else proposal.resumes,
             order="" if saved is None else fact(saved, "order", str),
@@ -197,8 +222,8 @@ class DataOwnerParty(Secret):
             in_features=0,
             **policy_terms(Policy(**self._settings.limits), self._before()),
         )
-        unknown = proposal.resumes != stated.resumes
-        if unknown or (proposal.rows, proposal.split) != (stated.rows, stated.split):
+        compared = ("id_columns", "resumes", "rows", "order_digest", "split")
+        if any(getattr(proposal, name) != getattr(stated, name) for name in compared):
             return stated  # the parties differ; both sides will say so from the terms alone
         stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
         agreed = Contract(label_owner=proposal, data_owner=stated, assignment=self._assignment)

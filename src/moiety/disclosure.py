@@ -21,6 +21,7 @@ MEANINGS: Final = {
     "scheme": "encryption",
     "reveals": "shown to the data owner besides",
     "rows": "rows of the table",
+    "id_columns": "columns it is aligned by",
     "order_digest": "order of the rows",
     "model": "saved model",
     "resumes": "run that goes on",
@@ -56,8 +57,12 @@ MEANINGS: Final = {
 """Fields of the handshake in words; one that is not here is called by its name."""
 
 _FRESH: Final = "a random number, fresh each time"
-_ORDER: Final = "a digest of all ids in row order: whoever guesses the whole list can test the guess"
+_ORDER: Final = "a digest of the common rows in an order that says nothing of ids"
 _NO_ORDER: Final = "a digest of the number of rows only: no ids are named"
+_ALIGNED: Final = (
+    "under a number that only this side has, in an order of its drawing: the peer learns how many there are, "
+    "and which of its own are among them"
+)
 _GRADIENTS: Final = "one gradient for each training row, from which the data owner can tell the labels"
 _DECIDED: Final = {
     "drawn": "a seed that both draw",
@@ -116,7 +121,7 @@ def of_data_owner(
         kept=(
             "columns: their names, types and values",
             "how they are prepared, and every statistic of them",
-            "ids, beyond the digest",
+            "ids, beyond which of them the peer has too",
         ),
     )
 
@@ -146,7 +151,7 @@ def of_label_owner(
             "the target: its name, classes and values",
             "own columns, and how many there are",
             "the top model, the loss, every metric and score",
-            "ids, beyond the digest",
+            "ids, beyond which of them the peer has too",
         ),
     )
 
@@ -158,6 +163,7 @@ def _common(settings: AnyRun, *, rows: int) -> dict[str, Any]:
         "protocol": settings.protocol.name,
         "scheme": settings.protocol.scheme,
         "reveals": settings.protocol.reveals or "nothing",
+        "id_columns": len(settings.table.id),
         "rows": rows,
         "order_digest": _ORDER if settings.table.id else _NO_ORDER,
         "model": "when predicting, the number of the saved training",
@@ -191,6 +197,7 @@ def _stated(kind: type[Terms], known: Mapping[str, Any]) -> dict[str, Any]:
 def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
     most = settings.policy.released_z_per_row
     sent = {
+        **({"ids, blinded": _ALIGNED} if settings.table.id else {}),
         "z, dithered": "of every row that is trained on, evaluated or scored: as many numbers as the layer "
         f"has units, each time; at most {most} for any one row, over all runs with this peer. From rows "
         "that it knows, the label owner can estimate the features of the others",
@@ -206,7 +213,7 @@ def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
 
 
 def _sent_by_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> dict[str, str]:
-    sent: dict[str, str] = {}
+    sent: dict[str, str] = {"ids, blinded": _ALIGNED} if settings.table.id else {}
     if settings.protocol.name != "acml":
         sent["share of W and scaled gradients, encrypted"] = "under a key that only this side has"
     if settings.protocol.reveals == "gradients":

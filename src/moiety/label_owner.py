@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moiety import checkpoint
+from moiety.alignment import align_with_data_owner
 from moiety.channel import Channel
 from moiety.checkpoints import Checkpoints, Saved
 from moiety.config import LabelOwnerRun as Settings
@@ -34,7 +35,7 @@ from moiety.interrupts import Interrupts
 from moiety.keeping import Keeper, Place, Rhythm
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
-from moiety.opening import agree, finish, open_machine, propose, require_end
+from moiety.opening import agree, finish, open_machine, open_session, propose, require_end
 from moiety.own_features import OwnFeatures, fit_own, own_features, read_labels
 from moiety.past import Past, Report
 from moiety.protocol.label_owner import LabelOwner
@@ -350,25 +351,28 @@ def open_run(
         ConfigError, DataError: the run file or the table cannot be used, or an unfinished run would be
             lost; nothing was sent.
         TransportError: no connection to the data owner.
+        AlignmentError: the tables have no row in common.
         ContractMismatchError, PolicyError: the parties do not agree.
         CheckpointError: there is no checkpoint to go on from, or the run file is not the run's any more.
 
     Leaks:
-        Row count, order digest and the proposed training to the data owner.
+        To the data owner: where there are id columns, what an alignment shows; row count, order digest and
+        the proposed training.
     """
     settings = load_label_owner_run(Path(path))
     source = randomness or SystemRandomness()
     table = read_labels(settings)
-    target = table.column(settings.table.target)
-    every_row = np.arange(table.rows)
-    Target.fit(target, name=settings.table.target, kind=settings.task.kind, rows=every_row)
-    fit_own(settings, table, rows=every_row)
-    assignment = own_assignment(settings.split, table)
+    _check_labels(settings, table)
     past = Past(settings.folder, settings.checkpoint, resume=resume, report=report)
-    terms = propose(settings, table, purpose="train", randomness=source, assignment=assignment)
-    session, contract = agree(settings, past.terms(terms), channel=channel, assignment=assignment)
+    session = open_session(settings, channel=channel)
     try:
-        return _begun(settings, past, session, contract, table=table, randomness=source)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        if aligned.sentence:
+            report(aligned.sentence)
+        assignment = own_assignment(settings.split, aligned.table)
+        terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
+        contract = agree(session, past.terms(terms), assignment=assignment)
+        return _begun(settings, past, session, contract, table=aligned.table, randomness=source)
     except BaseException as error:
         session.abort(error)
         raise
@@ -413,6 +417,13 @@ def _begun(
 def _seed_torch(seed: Seed, purpose: bytes, *numbers: int) -> None:
     context = [number.to_bytes(8, "little") for number in numbers]
     torch.manual_seed(int.from_bytes(derive(seed, purpose, *context)[:7], "little"))
+
+
+def _check_labels(settings: Settings, table: Table) -> None:
+    """Check that every row can be trained on, before anybody is connected."""
+    every_row, name = np.arange(table.rows), settings.table.target
+    Target.fit(table.column(name), name=name, kind=settings.task.kind, rows=every_row)
+    fit_own(settings, table, rows=every_row)
 
 
 def _split(name: str) -> Split:

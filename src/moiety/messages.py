@@ -75,6 +75,10 @@ class Kind(IntEnum):
     SHARE_OF_INPUT_GRADIENT = 16
     INITIAL_FACTOR = 17
     MASKED_INITIAL = 18
+    ALIGNMENT = 19
+    BLINDED_IDS = 20
+    DOUBLY_BLINDED = 21
+    ALIGNED = 22
     ASSIGNMENT = 25
     CHOICE = 26
     RECONNECT = 27
@@ -106,6 +110,8 @@ MARKS_LIMIT: Final = 64
 
 _LIMITS: Final = {
     Kind.HELLO: 2**14,
+    Kind.ALIGNMENT: 2**14,
+    Kind.ALIGNED: 32,
     Kind.REQUEST: _REQUEST.size,
     Kind.FINISH: 1,
     Kind.ABORT: 2,

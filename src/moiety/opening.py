@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from moiety.agreement import log_agreed
+from moiety.alignment import AlignedTable
 from moiety.assignment import Assignment
 from moiety.block_file import BlockFile
 from moiety.channel import Channel
@@ -17,7 +18,6 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.contract import Contract
 from moiety.contract_file import keep_contract
 from moiety.crypto.sampling import Randomness, Seed
-from moiety.data.table import Table
 from moiety.errors import (
     CheckpointMismatchError,
     ContractMismatchError,
@@ -36,7 +36,7 @@ from moiety.terms import Assigned, LabelOwnerTerms
 
 def propose(
     settings: Settings,
-    table: Table,
+    aligned: AlignedTable,
     *,
     purpose: Any,
     randomness: Randomness,
@@ -51,8 +51,9 @@ def propose(
         protocol=settings.protocol.name,
         scheme=settings.protocol.scheme,
         reveals=settings.protocol.reveals or "nothing",
-        rows=table.rows,
-        order_digest=table.id_digest(settings.table.id).hex(),
+        id_columns=len(settings.table.id),
+        rows=aligned.table.rows,
+        order_digest=aligned.order_digest,
         model=model,
         nonce=randomness.seed().hex(),
         out_features=settings.model.units,
@@ -67,48 +68,46 @@ def propose(
     )
 
 
-def agree(
-    settings: Settings,
-    terms: LabelOwnerTerms,
-    *,
-    channel: Channel | None,
-    assignment: Assignment | None = None,
-) -> tuple[Session, Contract]:
-    """Connect and shake hands; the session is bound to the contract.
+def open_session(settings: Settings, *, channel: Channel | None) -> Session:
+    """Connect, unless a channel is given; nothing is sent.
 
-    Leaks:
-        To the data owner, the terms, and the assignment of rows to splits where there is one.
+    Raises:
+        TransportError: no connection to the data owner.
     """
-    peer = settings.peer[0]
     recovery = None
     if channel is None:
         channel, connector = connect(settings)
         recovery = connector.recovery()
-    session = Session(
-        channel, role=Role.LABEL_OWNER, deadline_seconds=peer.answer_deadline, recovery=recovery
-    )
-    session.log.bind(run=settings.run, peer=peer.name)
+    deadline = settings.peer[0].answer_deadline
+    session = Session(channel, role=Role.LABEL_OWNER, deadline_seconds=deadline, recovery=recovery)
+    session.log.bind(run=settings.run, peer=settings.peer[0].name)
     session.log.emit(CONNECTED)
+    return session
+
+
+def agree(session: Session, terms: LabelOwnerTerms, *, assignment: Assignment | None = None) -> Contract:
+    """Shake hands; the session is bound to the contract.
+
+    Leaks:
+        To the data owner, the terms, and the assignment of rows to splits where there is one.
+    """
+    handshake = LabelOwnerHandshake(terms, assignment=assignment)
+    session.send(handshake.opening())
     try:
-        handshake = LabelOwnerHandshake(terms, assignment=assignment)
-        session.send(handshake.opening())
         contract = handshake.receive(session.receive())
         while contract is None:  # blocks of the data owner's assignment follow its terms
             contract = handshake.receive(session.receive())
     except ContractMismatchError as error:
-        session.abort(error)
         if error.field == "model":
+            session.abort(error)
             raise CheckpointMismatchError(
                 f"the parties saved different models: own {error.own}, peer {error.peer}",
                 hint="train again, or restore both run folders from the same run",
             ) from error
         raise
-    except BaseException as error:
-        session.abort(error)
-        raise
     session.bind(contract=contract.digest, session=contract.session)
     log_agreed(session.log, contract)
-    return session, contract
+    return contract
 
 
 def open_machine(

@@ -1,6 +1,6 @@
 """Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from pyarrow import csv
 from torch import nn
 
 from moiety import checkpoint
+from moiety.alignment import Report, align_with_data_owner
 from moiety.channel import Channel
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
@@ -22,9 +23,9 @@ from moiety.data.table import Table, read_table
 from moiety.data.target import Target
 from moiety.errors import CheckpointMismatchError, ConfigError
 from moiety.events import ROWS_SCORED
-from moiety.label_owner import agree, finish, open_machine, propose
 from moiety.link import LabelOwnerLink
 from moiety.nn import InteractiveLinear
+from moiety.opening import agree, finish, open_machine, open_session, propose
 from moiety.own_features import OwnFeatures, columns_to_read, own_features
 from moiety.schedule import Schedule, Split
 from moiety.session import Session
@@ -38,9 +39,11 @@ def predict(
     *,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> int:
-    """Score every row of the label owner's table and write a CSV; return the number of rows.
+    """Score the rows of the label owner's table and write a CSV; return the number of rows.
+
+    Where there are id columns, these are the rows that the data owner has too, in the common order.
 
     One line a row: the id columns as the table has them (the row number where there are none), then
     `score` (probability of the higher class, or the value) or one column for each class,
@@ -51,7 +54,7 @@ def predict(
         output: the CSV file to write; must not exist.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
-        report: told how own columns differ from what was trained on, in sentences.
+        report: told how the tables were aligned, and how own columns differ from what was trained on.
 
     Raises:
         DataError: half the rows have categories in an own column that no training row had.
@@ -63,24 +66,23 @@ def predict(
         rows are scored.
     """
     settings = load_label_owner_run(Path(path))
-    if output.exists():
-        raise ConfigError(f"{output} exists", hint="name another file, or remove this one")
-    if not output.parent.is_dir():
-        raise ConfigError(f"there is no folder {output.parent}", hint="make it, or name another file")
+    _check_output(output)
     arrays, facts = _load(settings.folder)
     source = randomness or SystemRandomness()
     preparation = _own_preparation(settings, facts)
     columns = _columns(settings, preparation)
     ids = exact_ids(settings)
     table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
-    own = own_features(preparation, table)
-    for sentence in () if own is None else own.notes:
-        report(sentence)
+    own_features(preparation, table)  # what cannot be used is refused before anybody is connected
     target = Target.from_json(facts["target"])
-    top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
-    terms = propose(settings, table, purpose="predict", randomness=source, model=facts["model"])
-    session, contract = agree(settings, terms, channel=channel)
+    session = open_session(settings, channel=channel)
     try:
+        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        table, own = aligned.table, own_features(preparation, aligned.table)
+        _tell([aligned.sentence, *(() if own is None else own.notes)], report)
+        top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
+        terms = propose(settings, aligned, purpose="predict", randomness=source, model=facts["model"])
+        contract = agree(session, terms)
         layer = _layer(session, contract, arrays, facts, folder=settings.folder, randomness=source)
         scores = _score(contract.schedule, layer, top, own)
         finish(session)
@@ -90,6 +92,18 @@ def predict(
     _write(output, table, settings, target, scores)
     session.log.emit(ROWS_SCORED, rows=table.rows)
     return table.rows
+
+
+def _tell(sentences: Sequence[str], report: Report) -> None:
+    for sentence in filter(None, sentences):
+        report(sentence)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists():
+        raise ConfigError(f"{output} exists", hint="name another file, or remove this one")
+    if not output.parent.is_dir():
+        raise ConfigError(f"there is no folder {output.parent}", hint="make it, or name another file")
 
 
 def _load(folder: Path) -> tuple[checkpoint.Arrays, checkpoint.Facts]:

@@ -25,8 +25,9 @@ FEATURES_LIMIT: Final = 2**16
 # Fields that no run file holds.
 _HINTS: Final = {
     "wire_version": "the same wire_version comes with the same version of moiety on both sides",
-    "rows": "both tables must have the same rows in the same order",
-    "order_digest": "order_digest covers the id columns: bring both tables into the same rows and order",
+    "id_columns": "name as many id columns under [table] on both sides, or none on either",
+    "rows": "both tables must have the same rows in the same order; id under [table] aligns them",
+    "order_digest": "order_digest is of the aligned rows: one side's table has changed; start again",
     "resumes": "one side holds no checkpoint of the run: restore its folder, or train a new model",
     "split": 'the owner of the column writes by = ... and reveals = "periods" under [split], the other side '
     'reveals = "periods" alone',
@@ -67,6 +68,7 @@ class Terms(BaseModel):
         protocol: the message flow.
         scheme: the cryptosystem.
         reveals: what the data owner is shown beyond what is public.
+        id_columns: by how many columns the tables were aligned; 0 where they are in the same order.
         rows: rows of the aligned table.
         order_digest: digest of the aligned ids in their order; of the row count where there are no ids.
         model: which saved model a prediction uses; empty when training.
@@ -83,6 +85,7 @@ class Terms(BaseModel):
     protocol: ProtocolName
     scheme: SchemeName
     reveals: Literal["nothing", "gradients"] = "nothing"
+    id_columns: Annotated[int, Field(ge=0, le=64)] = 0
     rows: Count
     order_digest: Hex32
     model: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{8,})?$")] = ""
@@ -181,10 +184,10 @@ def policy_terms(policy: Policy, before: Totals) -> dict[str, Any]:
     }
 
 
-AnyTerms = TypeVar("AnyTerms", LabelOwnerTerms, DataOwnerTerms)
+AnyTerms = TypeVar("AnyTerms", bound=BaseModel)
 
 
-def encode_terms(terms: Terms) -> bytes:
+def encode_terms(terms: BaseModel) -> bytes:
     """Encode terms as canonical JSON: sorted keys, no spaces."""
     return json.dumps(terms.model_dump(), sort_keys=True, separators=(",", ":")).encode()
 
@@ -193,7 +196,7 @@ def decode_terms(payload: bytes, kind: type[AnyTerms]) -> AnyTerms:
     """Decode and validate the peer's terms.
 
     Raises:
-        MalformedMessageError: not the terms of that role, naming the field.
+        MalformedMessageError: not terms of that kind, naming the field.
     """
     try:
         return kind.model_validate_json(payload)

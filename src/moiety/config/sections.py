@@ -30,6 +30,7 @@ from moiety.config.values import (
     Count,
     Factory,
     File,
+    IdRules,
     Name,
     Option,
     Seconds,
@@ -119,11 +120,32 @@ class TableSection(Section):
 
     Args:
         source: Parquet or CSV file, folder of Parquet files, or { postgresql = "select ..." }.
-        id: columns that name a row; empty: both tables are in the same order.
+        id: columns that name a row, by which the parties' tables are aligned; empty: both tables have the
+            same rows in the same order.
+        normalise: a list of rules for each id column, applied in that order; both parties name the same
+            rules, and each gives the format of its own dates. Empty: ids are compared as they are.
+        duplicates: of rows with the same id, refuse all or keep the first.
     """
 
     source: TableSource
     id: Columns = ()
+    normalise: IdRules = ()
+    duplicates: Literal["refuse", "first"] = "refuse"
+
+    @property
+    def id_form(self) -> tuple[tuple[str, ...], ...]:
+        """The rules' names for each id column, without the formats of dates: both parties' must be equal."""
+        named = self.normalise or ((),) * len(self.id)
+        return tuple(tuple(rule.partition(" ")[0] for rule in rules) for rules in named)
+
+    @model_validator(mode="after")
+    def _rules_for_each_id(self) -> Self:
+        if self.normalise and len(self.normalise) != len(self.id):
+            raise refusal(
+                f"has normalise for {len(self.normalise)} columns and {len(self.id)} in id",
+                hint='write one list of rules for each id column, as in [["trim", "case"], ["date"]]',
+            )
+        return self
 
     @model_validator(mode="after")
     def _order_can_be_told(self) -> Self:

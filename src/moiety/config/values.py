@@ -1,6 +1,7 @@
 """The kinds of value a run file holds, each with its check. Imported by `config` only."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +20,8 @@ from moiety.config.problems import refusal
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LARGEST_PORT: Final = 65535
+ID_RULES: Final = ("trim", "case", "unicode", "alphanumeric", "integer", "date")
+"""What can be done to the texts of an id column before they are compared."""
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -44,6 +47,30 @@ def _address(value: str) -> str:
             "is not an address", hint='write "host:port", an IPv6 address in brackets: "[::1]:7443"'
         )
     return value
+
+
+def _id_rule(name: str) -> str:
+    word, _, given = name.partition(" ")
+    if word not in ID_RULES or (given and word != "date"):
+        raise refusal(
+            "has an unknown rule",
+            hint=f'the rules are {", ".join(ID_RULES)}; a date may have its format: "date %d.%m.%Y"',
+        )
+    if given and not _reads_back(given):
+        raise refusal(
+            "has a date whose format does not give year, month and day",
+            hint='write a format of strptime, such as "date %d.%m.%Y"',
+        )
+    return name
+
+
+def _reads_back(form: str) -> bool:
+    """Tell whether a format loses nothing of a date."""
+    day = datetime(1987, 11, 29, tzinfo=UTC)
+    try:
+        return datetime.strptime(day.strftime(form), form).date() == day.date()  # noqa: DTZ007 - a date only
+    except ValueError:
+        return False
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -98,3 +125,8 @@ AllOrAny = Annotated[
     Literal["all"] | Columns,
     either('write "all", or a list of column names in quotes, [] for none'),
 ]
+_IdRule = Annotated[str, AfterValidator(_id_rule)]
+IdRules = Annotated[
+    tuple[Annotated[tuple[_IdRule, ...], Field(strict=False, max_length=16)], ...], Field(strict=False)
+]
+"""Rules for each id column."""
