@@ -14,7 +14,7 @@ from moiety.config import load_run
 from moiety.errors import MoietyError
 from moiety.messages import Role, decode_frame
 from moiety.providing import provide
-from moiety.trainer import train
+from moiety.trainer import Observer, train
 from tests.parties import Files, configure, free_address, let_data_owner_dial
 from tests.proxy import Fault, FaultyProxy
 from tests.randomness import RecordedRandomness
@@ -55,6 +55,7 @@ def run_with(
     monkeypatch: pytest.MonkeyPatch,
     *,
     label_owner_listens: bool = False,
+    observer: Observer | None = None,
 ) -> FaultyRun:
     """Train through a proxy that breaks connections, and start again what ended before its handshake."""
     address = free_address()
@@ -68,7 +69,7 @@ def run_with(
             configure(files.label_owner, {"peer.dial": proxy.address})
         peer = _Peer(files)
         peer.start()
-        attempts, label_source = _train(files)
+        attempts, label_source = _train(files, observer)
         peer.join(JOIN_SECONDS)
         assert not peer.is_alive()
         assert peer.source is not None
@@ -82,11 +83,11 @@ def run_with(
         )
 
 
-def _train(files: Files) -> tuple[int, RecordedRandomness]:
+def _train(files: Files, observer: Observer | None) -> tuple[int, RecordedRandomness]:
     for attempt in range(1, 4):
         source = RecordedRandomness(b"label owner")
         try:
-            train(files.label_owner, randomness=source)
+            train(files.label_owner, observer=observer, randomness=source)
         except MoietyError:
             continue
         return attempt, source

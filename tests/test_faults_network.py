@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moiety.trainer import Silence
 from tests.faulty_runs import FaultyRun, notice_quickly, run_with
 from tests.parties import Files, configure, make_parties
 from tests.proxy import Fault
@@ -48,6 +49,25 @@ def random_places(name: str, count: int) -> list[tuple[int, bool]]:
         limit = ANSWERED if answers else SENT
         places.append((BOUND + (word >> 1) % (limit - BOUND), answers))
     return places
+
+
+class Listens(Silence):
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, sentence: str) -> None:
+        self.notices.append(sentence)
+
+
+def test_label_owner_is_told_of_a_lost_connection(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = Listens()
+    run_with(files, [Fault(kind="cut", at=SENT)], monkeypatch, observer=observer)
+    assert observer.notices == [
+        "the connection was lost; trying to connect again for 60 s",
+        "connected again",
+    ]
 
 
 @pytest.mark.parametrize("label_owner_listens", [False, True])

@@ -6,7 +6,7 @@ they never notice that a connection was replaced. Imported by the parties' loops
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from moiety import signals
 from moiety.aborts import abort_block, abort_code, peer_aborted
@@ -88,6 +88,11 @@ class Session:
         """Bind every later frame to what the handshake agreed on. Only now can a connection be replaced."""
         self._numbering.bind(contract=contract, session=session, keep=self._recovery is not None)
         self.log.bind(session=session.hex())
+
+    def tell(self, notice: Callable[[str], None]) -> None:
+        """Say from now on, in a sentence, when a connection is lost and replaced."""
+        if self._recovery is not None:
+            self._recovery.notice = notice
 
     def send(self, blocks: Iterable[Block]) -> None:
         """Send blocks as they are computed; waits while the peer has acknowledged too little.

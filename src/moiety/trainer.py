@@ -71,6 +71,7 @@ def train(
         ):
             trial.opened = True
             run.interrupts = interrupts
+            run.session.tell(watching.notice)
             return _train(run, watching)
 
     if channel is not None:
