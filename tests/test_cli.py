@@ -25,7 +25,7 @@ from tests.postgres import Server
 
 SESSIONS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 SCREEN_LINES = 40
-WITH_IDS = {"check", "database", "tables", "folders", "stopping", "align"}
+WITH_IDS = {"check", "prepare", "database", "tables", "folders", "stopping", "align"}
 """Sessions whose tables have id columns, by which they are aligned."""
 COMMANDS = [
     *("init", "trust", "check", "provide", "train", "align", "predict"),
