@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from moiety.alignment import kept_table
 from moiety.compare import Joined, join, train_twin
+from moiety.config import load_label_owner_run
+from moiety.data.id_columns import exact_ids
+from moiety.data.table import read_table
 from moiety.local import simulate
 from moiety.own_features import OwnFeatures
 from moiety.schedule import Split
@@ -35,15 +40,22 @@ def raw_parties(folder: Path) -> Files:
     return files
 
 
+def common_order(files: Files) -> NDArray[np.int64]:
+    """Return which row of the files, whose persons count from 0, stands where after the alignment."""
+    settings = load_label_owner_run(files.label_owner)
+    table = read_table(settings.table.source, columns=None, ids=exact_ids(settings))
+    return np.array(kept_table(settings, table).table.column("person"), dtype=np.float64).astype(np.int64)
+
+
 def by_scikit_learn(files: Files) -> Joined:
     """Join both raw files, prepared by scikit-learn alone on the training rows of a finished run."""
-    joined = join(files.label_owner, files.data_owner)
-    training = joined.schedule.split_rows(Split.TRAIN)
+    joined, order = join(files.label_owner, files.data_owner), common_order(files)
+    training = order[joined.schedule.split_rows(Split.TRAIN)]
     assert joined.own is not None
-    own_NC = own_by_scikit_learn(files.label_owner.parent / "labels.csv", training)
+    own_NC = own_by_scikit_learn(files.label_owner.parent / "labels.csv", training)[order]
     own = OwnFeatures.__new__(OwnFeatures)
     own.preparation, own.values = joined.own.preparation, torch.from_numpy(own_NC.astype(np.float32))
-    values_NC = features_by_scikit_learn(files.data_owner.parent / "features.csv", training)
+    values_NC = features_by_scikit_learn(files.data_owner.parent / "features.csv", training)[order]
     return replace(joined, values_NC=values_NC, own=own)
 
 
