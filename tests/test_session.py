@@ -361,3 +361,11 @@ def test_aborting_mid_step_tells_the_peer() -> None:
     both.data_owner.pump()
     assert isinstance(both.data_owner.error, PeerAbortedError)
     assert "capacity" in both.data_owner.error.message
+
+
+def test_abort_that_came_before_the_connection_ended_is_what_sending_raises() -> None:
+    label_session, data_session, _, _ = sessions()
+    data_session.abort(PolicyError(limit="steps", allowed=1, asked=2))
+    with pytest.raises(PeerAbortedError, match="steps"):
+        label_session.send([BLOCK])
+    assert label_session.closed

@@ -5,8 +5,10 @@ does not fit is refused and the session is closed for good. Drives machines; dec
 they never notice that a connection was replaced. Imported by the parties' loops.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from moiety import signals
 from moiety.aborts import abort_block, abort_code, peer_aborted
@@ -38,6 +40,9 @@ from moiety.messages import Block, Frame, Kind, Role, decode_frame
 from moiety.numbering import Numbering
 from moiety.recovery import LOST, Recovery
 from moiety.transcript import Transcript
+
+DRAIN_SECONDS: Final = 1.0
+"""How long a connection that is gone may take to give out what came on it before."""
 
 
 class Session:
@@ -189,16 +194,19 @@ class Session:
         try:
             self._channel.send(frame)
         except PeerUnreachableError as error:
+            self._drain()
             self._recover(error)  # the frame is kept, and sent with the others
+
+    def _drain(self) -> None:
+        """Take what came before the connection ended: an ABORT among it says why it did."""
+        with contextlib.suppress(PeerTimeoutError, *LOST):
+            while True:
+                self._take_frame(deadline_seconds=DRAIN_SECONDS)
 
     def _take(self) -> None:
         """Take the next frame from the channel, or replace the channel; blocks wait in order."""
         try:
-            data = self._channel.receive(deadline_seconds=self._deadline_seconds)
-            frame = decode_frame(data)
-            if frame.block.kind in (Kind.ABORT, Kind.RECONNECT):
-                raise self._ended_by(frame)
-            self._numbering.take(frame, size=len(data))
+            self._take_frame(deadline_seconds=self._deadline_seconds)
         except LOST as error:
             self._recover(error)
             return
@@ -206,10 +214,17 @@ class Session:
             self._failed = True
             self.log.emit(FRAME_REFUSED, error=_name(error))
             raise
+        self._acknowledge()
+
+    def _take_frame(self, *, deadline_seconds: float) -> None:
+        data = self._channel.receive(deadline_seconds=deadline_seconds)
+        frame = decode_frame(data)
+        if frame.block.kind in (Kind.ABORT, Kind.RECONNECT):
+            raise self._ended_by(frame)
+        self._numbering.take(frame, size=len(data))
         self._log_frame(FRAME_RECEIVED, frame.block)
         if frame.block.kind is not Kind.ACKNOWLEDGE:
             self._early.append(frame.block)
-        self._acknowledge()
 
     def _acknowledge(self) -> None:
         if self._numbering.bound and self._numbering.owes_much:
