@@ -146,6 +146,13 @@ def test_query_without_ids_is_refused(tmp_path: Path) -> None:
     assert "id = [" in error.hint
 
 
+def test_query_that_keeps_the_first_of_equal_ids_is_refused(tmp_path: Path) -> None:
+    text = edited(LABEL_OWNER, '"labels.parquet"', "{ postgresql = 'select * from t' }")
+    error = refused(tmp_path, edited(text, "[task]", 'duplicates = "first"\n[task]'))
+    assert "keeps the first of rows with equal ids" in error.message
+    assert "distinct on" in error.hint
+
+
 def test_run_cannot_be_changed_after_loading(tmp_path: Path) -> None:
     run = load_label_owner_run(write(tmp_path, LABEL_OWNER))
     with pytest.raises(ValidationError):

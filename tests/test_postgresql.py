@@ -3,6 +3,7 @@
 import builtins
 import os
 import resource
+import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -122,16 +123,6 @@ def test_rows_come_in_the_order_of_the_query_and_stay_what_they_were(
     database.run("update snapshot set v = 0; delete from snapshot where i < 9")
     np.testing.assert_array_equal(table.column("v"), np.arange(-50000, 0))
     assert not list(tmp_path.iterdir())  # the copy has no name
-
-
-@pytest.mark.usefixtures("database")
-def test_digest_of_ids_that_repeat_is_refused() -> None:
-    """Rows with the same id may change places between two runs, and the digest would be the same."""
-    unique = ask("select i % 2 as a, i / 2 as b from generate_series(1, 6) i order by i")
-    assert len(unique.id_digest(["a", "b"])) == 32
-    with pytest.raises(DataError, match="ids of the query repeat in 4 of its 6 rows") as caught:
-        unique.id_digest(["a"])
-    assert "any order" in caught.value.hint
 
 
 @pytest.mark.usefixtures("database")
@@ -383,6 +374,7 @@ def test_training_from_queries_is_training_from_files(tmp_path: Path) -> None:
         query = f"select {columns} from {name} order by rank"  # noqa: S608
         configure(run_file, {"table.source": {"postgresql": query}})
         tables[name].unlink()
+        shutil.rmtree(run_file.parent / "small")  # an alignment that is kept there would draw less randomness
     found = train(files.label_owner, channel=wire(files), randomness=RecordedRandomness(b"trainer"))
     assert found.test == expected.test
     assert found.validation == expected.validation

@@ -164,7 +164,7 @@ def _common(settings: AnyRun, *, rows: int) -> dict[str, Any]:
         "scheme": settings.protocol.scheme,
         "reveals": settings.protocol.reveals or "nothing",
         "id_columns": len(settings.table.id),
-        "rows": rows,
+        "rows": f"those of the {rows} that the peer has too" if settings.table.id else rows,
         "order_digest": _ORDER if settings.table.id else _NO_ORDER,
         "model": "when predicting, the number of the saved training",
         "nonce": _FRESH,

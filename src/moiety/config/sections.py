@@ -149,7 +149,7 @@ class TableSection(Section):
 
     @model_validator(mode="after")
     def _order_can_be_told(self) -> Self:
-        require_ids(self.source, self.id)
+        require_ids(self.source, self.id, duplicates=self.duplicates)
         return self
 
 

@@ -78,16 +78,26 @@ def _readable(path: Path) -> Path:
     return path
 
 
-def require_ids(source: Source, ids: tuple[str, ...]) -> None:
-    """Refuse a query without id columns: nobody could tell whether its rows come in the same order again.
+def require_ids(source: Source, ids: tuple[str, ...], *, duplicates: str) -> None:
+    """Refuse a query whose order would decide something: it may be another one each time.
+
+    Args:
+        source: where the table comes from.
+        ids: the id columns.
+        duplicates: what happens to rows with equal ids.
 
     Raises:
-        PydanticCustomError: there are none.
+        PydanticCustomError: there are no id columns, or the first of rows with equal ids is to be kept.
     """
     if isinstance(source, Query) and not ids:
         raise refusal(
             "has a query as its source and no id: a query gives its rows in no fixed order",
             hint='name the columns that tell rows apart: id = ["customer_id"]',
+        )
+    if isinstance(source, Query) and duplicates == "first":
+        raise refusal(
+            "keeps the first of rows with equal ids, and a query gives its rows in no fixed order",
+            hint="leave duplicates out, and select each id once: select distinct on (...) ... order by ...",
         )
 
 

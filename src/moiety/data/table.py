@@ -102,13 +102,11 @@ class Table:
 
         Raises:
             DataError: a column is not there, has missing values, or holds neither text nor whole
-                numbers; or the table is a query's and ids repeat.
+                numbers.
 
         Leaks:
             Whoever gets the digest can test a guess of the whole list of ids.
         """
-        if isinstance(self.source, Query):
-            self._require_distinct(columns)
         digest = hashlib.sha256(b"moiety ids 1")
         digest.update(np.array([len(columns), self.rows], dtype="<u8").tobytes())
         for name in columns:
@@ -118,16 +116,6 @@ class Table:
             for ids in _encoded(column):
                 digest.update(b"".join(ids))
         return digest.digest()
-
-    def _require_distinct(self, columns: Sequence[str]) -> None:
-        """Refuse ids that repeat: a query may give their rows in any order, and nobody would notice."""
-        ids = pa.table({str(number): self._ids(name) for number, name in enumerate(columns)})
-        distinct = ids.group_by(ids.column_names).aggregate([]).num_rows if columns else self.rows
-        if distinct < self.rows:
-            raise DataError(
-                f"the ids of {self.source.name} repeat in {self.rows - distinct} of its {self.rows} rows",
-                hint="a query gives such rows in any order: name more id columns, or select each id once",
-            )
 
     def _ids(self, name: str) -> Any:
         """Give an id column as an Arrow array of integers or strings."""
