@@ -107,6 +107,15 @@ def test_both_run_files_give_the_common_part_before_they_meet(files: Files) -> N
     assert contract_values(files.data_owner)["common_digest"] != label["common_digest"]
 
 
+def test_common_part_of_tables_to_align_needs_no_alignment(files: Files) -> None:
+    for path in (files.label_owner, files.data_owner):
+        configure(path, {"table.id": ["customer"]})
+    label, data = (contract_values(path) for path in (files.label_owner, files.data_owner))
+    assert label["common_digest"] == data["common_digest"]
+    assert not {"rows", "order_digest"} & set(label["common"])
+    assert label["common"]["id_columns"] == 1
+
+
 def test_common_part_is_what_terms_state(files: Files) -> None:
     for settings in (load_label_owner_run(files.label_owner), load_data_owner_run(files.data_owner)):
         assert set(common_of(settings, rows=1, order_digest="ab")) == set(Terms.model_fields) - PER_SESSION

@@ -58,6 +58,7 @@ def array_of(kind: str, shape: list[int], size: int) -> bytes:
         pytest.param("run-file", b"a = " + b"9" * 5000, id="run file with a long number"),
         pytest.param("run-file", b"#" * (2**20 + 1), id="run file that is too long"),
         pytest.param("ledger", b"[" * DEEP + b"\n", id="ledger with deep lists"),
+        pytest.param("contract", b"r1", id="contract that is a number"),
         pytest.param("model", b"f" + b"[" * DEEP, id="facts with deep lists"),
         pytest.param("model", array_of("BF16", [1], 2), id="arrays of a type NumPy has not"),
         pytest.param("model", array_of("U64", [2**62, 0], 0), id="arrays of a shape too large"),

@@ -63,15 +63,15 @@ def log_agreed(log: Log, contract: Contract) -> None:
     )
 
 
-def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:
+def common_of(settings: AnyRun, *, rows: int | None = None, order_digest: str | None = None) -> Content:
     """Return what both run files of a training have to say alike: known before the parties meet.
 
     Args:
         settings: either run file.
-        rows: of this side's table.
-        order_digest: of the aligned rows in their order, in hexadecimal.
+        rows: of this side's table; None where the parties first find the rows they have in common.
+        order_digest: of the rows in their order, in hexadecimal; None as above.
     """
-    return {
+    content = {
         "wire_version": WIRE_VERSION,
         "run": settings.run,
         "purpose": "train",
@@ -84,6 +84,7 @@ def common_of(settings: AnyRun, *, rows: int, order_digest: str) -> Content:
         "model": "",
         "split": settings.split.decided_by,
     }
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:

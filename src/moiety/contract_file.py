@@ -72,7 +72,7 @@ def kept_contract(folder: Path, *, purpose: str = "train") -> Kept | None:
         return None
     try:
         return _kept(json.loads(read(path)))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointCorruptError(
             f"{path} is no contract of version {VERSION}, or was changed",
             hint="take it from a backup, or run again",

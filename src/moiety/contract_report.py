@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from moiety.agreement import Content, common_of, digest_of, grouped
-from moiety.alignment import kept_table
+from moiety.alignment import in_order
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.contract_file import Kept, kept_contract
 from moiety.disclosure import MEANINGS
@@ -94,8 +94,10 @@ _BY_A_COLUMN: Final = frozenset({"validation", "test"})
 
 
 def _common(settings: AnyRun) -> Content:
+    if settings.table.id:  # which rows both have is found when the parties meet
+        return common_of(settings)
     table = open_features(settings) if isinstance(settings, DataOwnerRun) else read_labels(settings)
-    aligned = kept_table(settings, table)
+    aligned = in_order(table)
     return common_of(settings, rows=aligned.table.rows, order_digest=aligned.order_digest)
 
 
