@@ -112,7 +112,7 @@ def with_csv(path: Path, *, source: str, columns: dict[str, list[str]]) -> None:
 
 
 def test_id_that_also_splits_the_rows_or_is_a_feature_is_read_as_what_it_is_there(tmp_path: Path) -> None:
-    files = make_parties(tmp_path)
+    files = make_parties(tmp_path, ids=True)
     days = [f"2024-01-{day:02}" for day in range(1, 21)]
     numbers = [str(number) for number in range(20)]
     with_csv(
@@ -139,7 +139,7 @@ def test_id_that_also_splits_the_rows_or_is_a_feature_is_read_as_what_it_is_ther
 
 
 def test_both_parties_read_ids_as_text_and_scores_carry_them(tmp_path: Path) -> None:
-    files = make_parties(tmp_path)
+    files = make_parties(tmp_path, ids=True)
     ids = [f"{number:08}" for number in range(599)] + [str(LARGEST)]
     for path in (files.label_owner, files.data_owner):
         table = parquet.read_table(next(path.parent.glob("*.parquet"))).drop_columns("customer")
@@ -157,7 +157,7 @@ def test_both_parties_read_ids_as_text_and_scores_carry_them(tmp_path: Path) -> 
 
 
 def test_scores_of_whole_numbers_as_ids_keep_their_digits(tmp_path: Path) -> None:
-    files = make_parties(tmp_path)
+    files = make_parties(tmp_path, ids=True)
     ids = [2**62 + number for number in range(600)]
     for path in (files.label_owner, files.data_owner):
         rewrite_table(next(path.parent.glob("*.parquet")), with_column("customer", ids))
