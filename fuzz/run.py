@@ -14,8 +14,6 @@ from typing import Final
 
 from fuzz.targets import TARGETS
 
-MEGABYTES: Final = 512
-"""Resident memory allowed to a target: the interpreter with its libraries takes 80."""
 PATIENCE_SECONDS: Final = 60
 """What a process may take longer than it was told, before it is ended as hanging."""
 
@@ -58,7 +56,7 @@ def fuzz(name: str, *, folder: Path, runs: int, seconds: int) -> Outcome:
         seconds: most seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "fuzz.one", name, folder, runs, seconds, MEGABYTES]
+    command = [sys.executable, "-m", "fuzz.one", name, folder, runs, seconds, TARGETS[name].megabytes]
     log = folder / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own command

@@ -41,11 +41,13 @@ class Target:
         read: takes any bytes; or where it is, as "module:function", to be imported when it is needed.
         examples: bytes that are read to their end, or deep: where a fuzzer starts from.
         longest: bytes of the longest string that is tried.
+        megabytes: resident memory allowed: the interpreter with its libraries takes 80, with PyTorch 350.
     """
 
     read: Callable[[bytes], object] | str
     examples: list[bytes]
     longest: int = 4096
+    megabytes: int = 512
 
     @cached_property
     def reader(self) -> Callable[[bytes], object]:
@@ -174,6 +176,7 @@ TARGETS: Final[dict[str, Target]] = {
         read="fuzz.parties:give_data_owner_party",  # imports PyTorch
         examples=[b"\0", b"\0" + bytes([Kind.PUBLIC_KEY - 1, 0, 0, 1, 0x80, 0]), b"\1" + _HONEST],
         longest=256,
+        megabytes=2048,
     ),
     "run-file": Target(
         read=files.load_run_file,
