@@ -84,7 +84,7 @@ def test_nothing_on_disk_that_a_restart_could_repeat(tmp_path: Path) -> None:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         facts = json.loads(header.pop("__metadata__")["facts"])
         holds[facts["role"]] = {name.split(".")[0] for name in header}, set(facts)
-    common = {"role", "terms", "order", "parts", "run", "mark", "version", "sha256", "digest"}
+    common = {"role", "terms", "table", "order", "parts", "run", "mark", "version", "sha256", "digest"}
     assert holds == {
         "label-owner": (
             {"share", "layer", "top", "optimizer", "step_rule"},

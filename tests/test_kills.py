@@ -23,6 +23,10 @@ def test_training_survives_five_kills_of_either_process(tmp_path: Path) -> None:
     assert len(set(killed.seeds)) == len(killed.seeds)
 
 
+# Seconds on an idle machine; several times that where others share it.
+pytestmark = pytest.mark.timeout(240)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     made = make_parties(tmp_path)
