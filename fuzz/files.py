@@ -1,6 +1,6 @@
 """Byte strings as files that were damaged or made up: run files, models, ledgers. Imported by `targets`.
 
-Files go into one folder in memory, /dev/shm where there is one. Models and ledgers are given twice over:
+Files go into one temporary folder, which `run` puts into memory. Models and ledgers are given twice over:
 as they are, and with the digests that belong to them, so that what lies behind the digest is reached too.
 """
 
@@ -31,8 +31,7 @@ from tests.pair import contract_of
 @cache
 def scratch() -> Path:
     """Return a folder of this process, removed with it."""
-    memory = Path("/dev/shm")  # noqa: S108 - only if it is there; the folder in it is private
-    folder = Path(tempfile.mkdtemp(prefix="moiety-fuzz-", dir=memory if memory.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="moiety-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

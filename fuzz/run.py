@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,11 +59,12 @@ def fuzz(name: str, *, folder: Path, runs: int, seconds: int) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "fuzz.one", name, folder, runs, seconds, TARGETS[name].megabytes]
     log = folder / "log"
-    with log.open("wb") as file:
+    with log.open("wb") as file, tempfile.TemporaryDirectory(prefix="moiety-fuzz-", dir=_memory()) as scratch:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [str(part) for part in command],
             stdout=file,
             stderr=file,
+            env={**os.environ, "TMPDIR": scratch},  # libFuzzer ends a process without its exit handlers
             preexec_fn=_step_back,  # noqa: PLW1509
         )
         try:
@@ -89,6 +91,11 @@ def outcome_of(name: str, text: str, *, code: int) -> Outcome:
         peak_megabytes=int(peak[1]) if peak else 0,
         found=code != 0 or done is None,
     )
+
+
+def _memory() -> Path | None:
+    folder = Path("/dev/shm")  # noqa: S108 - only if it is there; the folder in it is private
+    return folder if folder.is_dir() else None
 
 
 def _step_back() -> None:
