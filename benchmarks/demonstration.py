@@ -12,7 +12,7 @@ from moiety.compare import Comparison, compare
 from moiety.demo import Example, set_up
 
 EPOCHS: Final = 10
-SHAPE: Final = "30,000 rows, 90 or 91 inputs, 32 units, {epochs} epochs"
+SHAPE: Final = "{rows:,} aligned rows, 90 or 91 inputs, 32 units, {epochs} epochs"
 
 
 def demonstration_records(*, epochs: int = EPOCHS) -> Iterator[Record]:
@@ -22,7 +22,7 @@ def demonstration_records(*, epochs: int = EPOCHS) -> Iterator[Record]:
         parties = set_up(Path(folder) / "demo", Example(epochs=epochs), address=address)
         used = train(parties)
         comparison = compare(parties.label_owner, parties.data_owner)
-    shape = SHAPE.format(epochs=epochs)
+    shape = SHAPE.format(rows=comparison.encrypted["rows"], epochs=epochs)
     yield from _comparison_records(comparison, shape)
     for name, each in used.items():
         yield from _used_records(name, each, shape)

@@ -1,11 +1,11 @@
 """The command line: help, exit codes, and the sessions in tests/cli.
 
 A session starts in a folder with both parties' folders, `bank` and `telco`. Lines that start with `$` are
-commands: `moiety`, or one of the runner's own: `set FILE KEY VALUE`, `write FILE LINE`, `cp`, `rm`, `chmod`,
-`mkdir`, `cut FILE BYTES` (keep its start), `env NAME VALUE`, `sql STATEMENTS` (for the test server, reachable
-then). The lines after it are what it prints, but for blank ones; output comes before errors. `...` stands for
-anything within a line and, alone, for any lines. `[exit N]` ends what a command with another exit code than 0
-prints.
+commands: `moiety`, or one of the runner's own: `set FILE KEY VALUE`, `write FILE LINE`, `lines FILE LINE...`
+(lines without blanks, or in quotes), `cp`, `rm`, `chmod`, `mkdir`, `cut FILE BYTES` (keep its start), `env
+NAME VALUE`, `sql STATEMENTS` (for the test server, reachable then). The lines after it are what it prints,
+but for blank ones; output comes before errors. `...` stands for anything within a line and, alone, for any
+lines. `[exit N]` ends what a command with another exit code than 0 prints.
 """
 
 import json
@@ -82,6 +82,8 @@ def run_command(command: str, database: Server | None) -> Outcome:  # noqa: C901
             Path(arguments[0]).unlink()
         case "write":
             Path(arguments[0]).write_text(command.split(" ", 2)[2] + "\n", encoding="utf-8")
+        case "lines":
+            Path(arguments[0]).write_text("\n".join(arguments[1:]) + "\n", encoding="utf-8")
         case "mkdir":
             Path(arguments[0]).mkdir()
         case "chmod":

@@ -6,6 +6,7 @@ from moiety.alignment import Report, align_with_data_owner
 from moiety.channel import Channel
 from moiety.config import load_label_owner_run
 from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.data.id_columns import exact_ids
 from moiety.data.table import read_table
 from moiety.errors import ConfigError
 from moiety.opening import finish, open_session
@@ -41,7 +42,9 @@ def align(
             f"{path}: [table] names no id columns to align by", hint='write id = ["..."] on both sides'
         )
     ids = settings.table.id
-    table = read_table(settings.table.source, columns=list(ids), ids=ids, scratch=settings.folder)
+    table = read_table(
+        settings.table.source, columns=list(ids), ids=exact_ids(settings), scratch=settings.folder
+    )
     session = open_session(settings, channel=channel)
     try:
         source = randomness or SystemRandomness()

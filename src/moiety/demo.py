@@ -1,8 +1,9 @@
 """The demonstration: two processes, real data, and the same training in the clear beside it.
 
-UCI "default of credit card clients": 30,000 rows, 23 features at the data owner, the default at the label
-owner. Each process has a folder of its own and sees only its own file; they talk over loopback with mutual
-TLS. What follows the training, the twin, needs both folders: nobody has both in earnest.
+UCI "default of credit card clients": 30,000 customers, 23 features at the data owner, the default at the
+label owner, each of whom knows most of them, in another order and under other ids. Each process has a folder
+of its own and sees only its own file; they talk over loopback with mutual TLS, and align the tables first.
+What follows the training, the twin, needs both folders: nobody has both in earnest.
 """
 
 import os
@@ -10,17 +11,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
 from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table as Grid
 
 from moiety.compare import Comparison, compare
-from moiety.data.credit import CREDIT_FEATURES, CREDIT_RULES, CREDIT_TARGET, credit_path
+from moiety.data.credit import CREDIT_RULES, CREDIT_TARGET
+from moiety.demo_tables import BANK_ID, NORMALISE, TELCO_ID, write_features, write_labels
 from moiety.enrol import initialise, trust
 from moiety.errors import ConfigError, TransportError
 from moiety.examples import EXAMPLE_FEATURES
@@ -45,7 +47,10 @@ certificate = "telco.crt"
 listen = "{address}"
 
 [table]
-source = "labels.parquet"
+source = "labels.csv"
+id = ["{id}"]
+normalise = {normalise}
+duplicates = "first"
 target = "{target}"
 
 [split]
@@ -78,6 +83,9 @@ dial = "{address}"
 
 [table]
 source = "features.parquet"
+id = ["{id}"]
+normalise = {normalise}
+duplicates = "first"
 
 [prepare]
 {rules}
@@ -98,7 +106,7 @@ class Example:
 
     Args:
         epochs: training passes.
-        rows: of the table; None: all.
+        rows: customers in all, of whom each party knows most; None: 30,000.
         units: out_features of the interactive layer.
         protocol: the message flow; all but `blind` train a small bottom model too.
         scheme: the cryptosystem.
@@ -127,7 +135,8 @@ def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
         TransportError: a process failed; its own output says why.
     """
     parties = set_up(folder, Example(epochs=epochs), address=f"127.0.0.1:{_free_port()}")
-    console.print(f"two parties in {folder}: telco holds 23 features, bank holds the defaults")
+    for line in _tables(parties):
+        console.print(line, soft_wrap=True)
     memory = _run_processes(parties)
     console.print("the same training in the clear, for comparison ...")
     _print_comparison(console, compare(parties.label_owner, parties.data_owner), memory)
@@ -188,17 +197,17 @@ def set_up(folder: Path, example: Example, *, address: str) -> Parties:
     bank, telco = folder / "bank", folder / "telco"
     initialise(bank, role="label-owner", name="bank", run="credit")
     initialise(telco, role="data-owner", name="telco", run="credit")
-    features, labels = _split_table(example.rows)
-    parquet.write_table(features, telco / "features.parquet")
-    parquet.write_table(labels, bank / "labels.parquet")
+    write_features(telco / "features.parquet", rows=example.rows)
+    write_labels(bank / "labels.csv", rows=example.rows)
     rules = "\n".join(f'{name} = "{rule}"' for name, rule in CREDIT_RULES.items())
     units = example.units if example.protocol == "blind" else min(example.units, EXAMPLE_FEATURES // 2)
     protocol = _protocol(example)
+    common = {"address": address, "protocol": protocol, "normalise": f"[{list(NORMALISE)}]".replace("'", '"')}
     label_text = _LABEL_OWNER.format(
-        address=address, target=CREDIT_TARGET, epochs=example.epochs, units=units, protocol=protocol
+        id=BANK_ID, target=CREDIT_TARGET, epochs=example.epochs, units=units, **common
     )
     (bank / "run.toml").write_text(label_text, encoding="utf-8")
-    data_text = _DATA_OWNER.format(address=address, rules=rules, protocol=protocol)
+    data_text = _DATA_OWNER.format(id=TELCO_ID, rules=rules, **common)
     data_text += "" if example.protocol == "blind" else _BOTTOM
     (telco / "run.toml").write_text(data_text, encoding="utf-8")
     trust(bank / "run.toml", telco / "own.crt")
@@ -213,10 +222,17 @@ def _protocol(example: Example) -> str:
     return "\n".join(lines)
 
 
-def _split_table(rows: int | None) -> tuple[pa.Table, pa.Table]:
-    table = parquet.read_table(credit_path()).slice(0, rows)
-    features = table.select(list(CREDIT_FEATURES))
-    return features, table.select([CREDIT_TARGET])
+def _tables(parties: Parties) -> Iterator[str]:
+    """Say what each party has before they meet."""
+    labels = parties.label_owner.with_name("labels.csv")
+    features = parties.data_owner.with_name("features.parquet")
+    with labels.open(encoding="utf-8") as lines:
+        rows = sum(1 for _ in lines) - 1
+    yield f"bank has {labels}: {rows:,} rows, customers like TW-0001234, and who defaulted"
+    rows = parquet.read_metadata(features).num_rows
+    yield f"telco has {features}: {rows:,} rows, subscribers like 1234, and 23 features"
+    yield "each lacks some rows of the other, has another order, a few ids missing and a few rows twice"
+    yield "they align their tables first, then they train"
 
 
 def _run_processes(parties: Parties) -> dict[str, int]:
@@ -245,12 +261,13 @@ def _free_port() -> int:
 
 
 def _print_comparison(console: Console, comparison: Comparison, memory: dict[str, int]) -> None:
-    grid = Grid("training", "test AUC", "test KS", "seconds", title="credit card default, 30,000 rows")
+    result = comparison.encrypted
+    title = f"credit card default, {result['rows']:,} aligned rows"
+    grid = Grid("training", "test AUC", "test KS", "seconds", title=title)
     for name, row in comparison.rows.items():
         auc, ks = (f"{row.metrics[metric]:.4f}" for metric in ("AUC", "KS"))
         grid.add_row(name, auc, ks, f"{row.seconds:.1f}")
     console.print(grid)
-    result = comparison.encrypted
     console.print(
         f"bank sent {result['bytes_sent'] / MEGABYTE:.0f} MB and received "
         f"{result['bytes_received'] / MEGABYTE:.0f} MB; peak memory: "

@@ -20,7 +20,7 @@ from moiety.config.problems import refusal
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LARGEST_PORT: Final = 65535
-ID_RULES: Final = ("trim", "case", "unicode", "alphanumeric", "integer", "date")
+ID_RULES: Final = ("trim", "case", "unicode", "alphanumeric", "digits", "integer", "date")
 """What can be done to the texts of an id column before they are compared."""
 
 

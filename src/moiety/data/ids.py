@@ -187,6 +187,7 @@ def _rule(name: str) -> Callable[[str], str]:
         "case": str.casefold,
         "unicode": lambda text: unicodedata.normalize("NFKC", text),
         "alphanumeric": lambda text: "".join(each for each in text if each.isalnum()),
+        "digits": lambda text: "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal()),
         "integer": lambda text: str(int(text)) if text.strip() else "",
     }
     return known[word]
