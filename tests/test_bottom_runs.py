@@ -367,6 +367,7 @@ def test_encrypted_training_is_close_to_its_twin(
     assert rows["Adam, in the clear"].metrics["AUC"] > 0.7
 
 
+@pytest.mark.usefixtures("exact")
 def test_encrypted_training_over_classes_is_close_to_its_twin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

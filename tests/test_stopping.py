@@ -251,6 +251,7 @@ def stopping_run(files: Files, **train: Any) -> Any:
     return run(files)
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(
     ("protocol", "kind"),
     [
@@ -312,6 +313,7 @@ def test_best_epoch_of_a_run_gives_the_metrics_that_were_printed(tmp_path: Path)
     assert (again - scores[3]).abs().max() > 2**-4
 
 
+@pytest.mark.usefixtures("exact")
 def test_kept_last_epoch_is_the_one_that_it_stopped_at(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     kept = stopping_run(files, keep="last")

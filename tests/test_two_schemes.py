@@ -26,6 +26,7 @@ from moiety.ring import RingArray
 from moiety.schedule import RowHandle, RowIndices, Split
 from moiety.simulate import Pair
 from moiety.step_rule import AdaptiveStep
+from moiety.transcript import Transcript
 from tests.no_choice import NeverGoesBack
 from tests.pair import training_handles
 from tests.parties import configure, features_of, make_parties
@@ -127,6 +128,7 @@ class PairSession:
         self._pair = pair
         self._activations = activations
         self.rho: list[RingArray] = []
+        self.transcript = Transcript(Role.LABEL_OWNER)
 
     def send(self, blocks: Iterable[Block]) -> None:
         state = self._pair.data_owner.state() if self._pair.data_owner.idle else None
