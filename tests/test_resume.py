@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from torch import nn
 
 from moiety.config import load_run
@@ -165,6 +167,40 @@ def test_run_goes_on_after_the_last_step(tmp_path: Path) -> None:
     assert notes.said == ["the run goes on after step 3"]
     assert (notes.steps, result.steps) == (3, 6)
     assert len(result.validation) == 2
+
+
+def identify(made: Files) -> None:
+    """Give both parties' rows ids, and the data owner's another order."""
+    folders = {made.label_owner: "labels.parquet", made.data_owner: "features.parquet"}
+    for path, name in folders.items():
+        table = parquet.read_table(path.parent / name)
+        table = table.append_column("customer", pa.array(range(table.num_rows)))
+        turned = table if path == made.label_owner else table.take(list(range(table.num_rows))[::-1])
+        parquet.write_table(turned, path.parent / name)
+        configure(path, {"table.id": ["customer"]})
+
+
+def test_aligned_run_goes_on_in_the_order_that_was_kept(tmp_path: Path) -> None:
+    made, notes = tiny_parties(tmp_path), Notes()
+    identify(made)
+    with pytest.raises(Killed):
+        live(made, Fate(), [], observer=Notes(steps=4))
+    result = live(made, Fate(), [], resume=True, observer=notes)
+    assert [sentence.partition(":")[0] for sentence in notes.said] == [
+        "aligned",
+        "the run goes on after step 3",
+    ]
+    assert (notes.steps, result.steps) == (3, 6)
+
+
+def test_aligned_run_without_its_alignment_says_that_the_order_is_another(tmp_path: Path) -> None:
+    made = tiny_parties(tmp_path)
+    identify(made)
+    with pytest.raises(Killed):
+        live(made, Fate(), [], observer=Notes(steps=4))
+    next((tmp_path / "telco" / "small").glob("alignment-*.json")).unlink()
+    with pytest.raises(CheckpointMismatchError, match="order_digest"):
+        live(made, Fate(), [], resume=True)
 
 
 @pytest.mark.parametrize("side", ["label owner", "data owner"])
