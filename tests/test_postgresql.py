@@ -331,6 +331,15 @@ def test_query_without_room_for_the_copy_is_refused(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Handle Ctrl-C as a program does that has loaded no library with a handler of its own, as fpylll's is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_ends_a_query_that_takes_long(database: Server) -> None:
     """Without it Ctrl-C would wait for the next rows, which may take hours."""
     running = "select count(*) from pg_stat_activity where query like '%pg_sleep(9999)%' and state = 'active'"
