@@ -333,7 +333,7 @@ def test_query_without_room_for_the_copy_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Handle Ctrl-C as a program does that has loaded no library with a handler of its own, as fpylll's is."""
+    """Handle Ctrl-C as a program does in which no library has put a handler of its own (fpylll does)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
