@@ -20,6 +20,7 @@ Pure state machines, one for each role. Reference: docs/adr/0015-entity-alignmen
 Meadows (1986) and Huberman, Franklin and Hogg (1999).
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -180,7 +181,10 @@ class Alignment(Secret, ABC):
         for field in ("wire_version", "run", "columns", "normalise"):
             own, other = getattr(self._terms, field), getattr(peer, field)
             if own != other:
-                raise ContractMismatchError(field=field, own=own, peer=other, hint=_HINTS.get(field, ""))
+                shown = (_shown(own), _shown(other))
+                raise ContractMismatchError(
+                    field=field, own=shown[0], peer=shown[1], hint=_HINTS.get(field, "")
+                )
         self._peer_ids = peer.ids
         if self._terms.kept and self._terms.kept == peer.kept:
             self._result = Aligned(digest=bytes.fromhex(peer.kept), places=None, peer_ids=peer.ids)
@@ -337,3 +341,8 @@ def _cut(kind: Kind, data: bytes) -> Iterator[Block]:
 
 def _elements(data: bytes) -> Elements:
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, ELEMENT_BYTES)
+
+
+def _shown(value: object) -> object:
+    """Write rules as a run file does."""
+    return json.dumps(value) if isinstance(value, tuple) else value
