@@ -154,6 +154,23 @@ def test_plan_is_the_cheapest_that_fits(rows: int, contraction: int) -> None:
     assert _nanoseconds(chosen) == min(costs) < max(costs)
 
 
+@pytest.mark.parametrize(
+    ("rows", "contraction", "kept"),
+    [(1024, 91, 32), (91, 1024, 32), (8192, 300, 32), (300, 8192, 32), (256, 784, 128), (512, 2000, 64)],
+)
+@pytest.mark.parametrize("megabits", [10, 100, 1000])
+@pytest.mark.parametrize("cores", [1, 16])
+def test_plan_for_one_line_suits_others(
+    rows: int, contraction: int, kept: int, megabits: int, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why neither the line's speed nor cores are terms of a contract: a plan made for them is no 1 % better."""
+    shape = ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=15)
+    taken = packing.plan(LISTED[0], shape)
+    monkeypatch.setattr(packing, "BYTE_COST", 8000 * cores // megabits)
+    best = min(packing._cost(each) for each in packing._fitting(LISTED[0], shape, DITHERED_SPARE_BITS))
+    assert packing._cost(taken) <= 1.01 * best
+
+
 def test_plan_stricter_spare_refused() -> None:
     shape = ProductShape(rows=1000, contraction=91, kept=32, multiplier_bits=15)
     with pytest.raises(ParameterError) as caught:

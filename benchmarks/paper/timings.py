@@ -1,4 +1,4 @@
-"""Seconds and bytes of a training step, by protocol and scheme, both parties on one core.
+"""CPU seconds and bytes of a training step, by protocol and scheme, both parties on one core.
 
 The same run files as in earnest, both parties in one process, on as many rows as a few steps take. The first
 step is left out: it makes tables. Medians.
@@ -29,7 +29,7 @@ class Timing:
 
     Args:
         training: what was trained.
-        seconds_per_batch: median of a step, both parties.
+        seconds_per_batch: CPU time, median of a step, both parties.
         seconds_per_row: the same for one row.
         bytes_per_batch: both directions.
         steps: how many the median is of.
