@@ -163,7 +163,7 @@ def test_plan_is_the_cheapest_that_fits(rows: int, contraction: int) -> None:
 def test_plan_for_one_line_suits_others(
     rows: int, contraction: int, kept: int, megabits: int, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Why neither the line's speed nor cores are terms of a contract: a plan made for them is no 1 % better."""
+    """Why a contract has neither the speed of the line nor cores: a plan made for them is no 1 % better."""
     shape = ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=15)
     taken = packing.plan(LISTED[0], shape)
     monkeypatch.setattr(packing, "BYTE_COST", 8000 * cores // megabits)
