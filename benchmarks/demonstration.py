@@ -8,8 +8,8 @@ from typing import Final
 from benchmarks.measure import Record
 from benchmarks.results import single
 from benchmarks.two_processes import Used, free_port, train
-from moiety.compare import Comparison, compare
-from moiety.demo import Example, set_up
+from moiety.demo.compare import Comparison, compare
+from moiety.demo.demo import Example, set_up
 
 EPOCHS: Final = 10
 SHAPE: Final = "{rows:,} aligned rows, 90 or 91 inputs, 32 units, {epochs} epochs"

@@ -22,16 +22,18 @@ from benchmarks.measure import Record, Stages, Times
 from benchmarks.results import single
 from benchmarks.shapes import words
 from benchmarks.two_processes import Used, free_port, libraries_used, train
-from moiety import compare
+from moiety.contract.schedule import Split
 from moiety.crypto.sampling import derive
-from moiety.demo import Parties
-from moiety.enrol import initialise, trust
-from moiety.nn import InteractiveLinear
-from moiety.schedule import Split
-from moiety.step_rule import STEP_RULES
-from moiety.top_model import build_top, inputs_of
-from moiety.trainer import RESULT_FILE, criterion_of, fit
-from moiety.twin import TwinLink
+from moiety.demo import compare
+from moiety.demo.demo import Parties
+from moiety.demo.twin import TwinLink
+from moiety.nn.fit import criterion_of, fit
+from moiety.nn.layer import InteractiveLinear
+from moiety.nn.step import STEP_RULES
+from moiety.nn.top import build_top
+from moiety.party.label_owner.features import inputs_of
+from moiety.party.label_owner.result import RESULT_FILE
+from moiety.party.setup import initialise, trust
 
 _LABEL_OWNER: Final = """\
 version = 1

@@ -9,7 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
-from moiety.cli import main
+from moiety.cli.app import main
 
 
 def used() -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from moiety.demo import Parties
+from moiety.demo.demo import Parties
 
 FAILED: Final = "a process of the benchmark failed; its error is above"
 SECONDS: Final = 3600
@@ -50,7 +50,8 @@ def libraries_used(folder: Path) -> Used:
     """Return what a process uses that loads the libraries and does nothing."""
     note = folder / "libraries.json"
     code = (
-        "import json, sys; import moiety.trainer, moiety.data_owner, sklearn.preprocessing; "
+        "import json, sys; import moiety.party.label_owner.train, moiety.party.data_owner.session; "
+        "import sklearn.preprocessing; "
         "from benchmarks.party import used; open(sys.argv[1], 'w').write(json.dumps(used()))"
     )
     subprocess.run([sys.executable, "-c", code, str(note)], check=True)

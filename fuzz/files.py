@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from moiety.agreement import digest_of
-from moiety.checkpoint import load_model
-from moiety.checkpoints import FOLDER, Checkpoints, _digest_of
 from moiety.config import load_run
-from moiety.contract_file import keep_contract, kept_contract
-from moiety.files import digest
-from moiety.ledger import Ledger
-from moiety.marks import Mark
-from tests.pair import contract_of
+from moiety.contract.agreement import digest_of
+from moiety.protocol.resume import Mark
+from moiety.store.checkpoints import FOLDER, Checkpoints, _digest_of
+from moiety.store.contract import keep_contract, kept_contract
+from moiety.store.files import digest
+from moiety.store.ledger import Ledger
+from moiety.store.model import load_model
+from tests.support.pair import contract_of
 
 
 @cache

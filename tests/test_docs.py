@@ -11,8 +11,8 @@ import pytest
 import typer
 
 import moiety
-from moiety.cli import app
-from tests.parties import Provider, configure, make_parties
+from moiety.cli.app import app
+from tests.support.parties import Provider, configure, make_parties
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -21,10 +21,10 @@ MODULES = sorted(
     each.name for each in pkgutil.walk_packages(moiety.__path__, "moiety.") if each.name not in NOT_EXAMINED
 )
 DOCTESTED = {
-    "moiety.metrics",
-    "moiety.networks",
-    "moiety.ring",
-    "moiety.schedule",
+    "moiety.nn.metrics",
+    "moiety.nn.build",
+    "moiety.crypto.ring",
+    "moiety.contract.schedule",
     "moiety.crypto.parameters",
 }
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.crypto.sampling import Seed, expand_words
-from moiety.data.credit import CREDIT_FEATURES, CREDIT_RULES, CREDIT_TARGET, credit_path
 from moiety.data.preparation import Preparation
 from moiety.data.table import read_table
+from moiety.demo.credit import CREDIT_FEATURES, CREDIT_RULES, CREDIT_TARGET, credit_path
 from moiety.errors import DataError
 
 FASHION_FOLDERS: Final = (

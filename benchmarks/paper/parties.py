@@ -14,9 +14,10 @@ from pyarrow import parquet
 
 from benchmarks.paper.data import DataSet, credit, fashion_mnist, mnist
 from moiety.crypto.sampling import Randomness
-from moiety.enrol import initialise
-from moiety.local import simulate
-from moiety.trainer import Result, Silence
+from moiety.demo.local import simulate
+from moiety.party.label_owner.result import Result
+from moiety.party.label_owner.train import Silence
+from moiety.party.setup import initialise
 
 DATA: Final = {"MNIST": mnist, "Fashion-MNIST": fashion_mnist, "credit": credit}
 

@@ -12,8 +12,8 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks.paper.parties import Training, folders, run
-from moiety.compare import join, train_adam, train_twin
 from moiety.crypto.sampling import Seed, derive
+from moiety.demo.compare import join, train_adam, train_twin
 
 SEEDS: Final = 3
 

@@ -2,24 +2,25 @@
 
 One holds the features (the data owner), the other the labels (the label owner); the layer between their
 networks is computed under homomorphic encryption. Start with `open_run` (label owner) and `provide` (data
-owner); `moiety.simulate` is the protocol in one file.
+owner); `moiety.protocol.simulate` is the protocol in one file.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moiety.label_owner import Batch, LabelOwnerRun, open_run
-    from moiety.nn import InteractiveLinear
-    from moiety.providing import provide
+    from moiety.nn.fit import Batch
+    from moiety.nn.layer import InteractiveLinear
+    from moiety.party.data_owner.provide import provide
+    from moiety.party.label_owner.run import LabelOwnerRun, open_run
 
 __all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "open_run", "provide"]
 
 _HOMES = {
-    "provide": "moiety.providing",
-    "open_run": "moiety.label_owner",
-    "LabelOwnerRun": "moiety.label_owner",
-    "Batch": "moiety.label_owner",
-    "InteractiveLinear": "moiety.nn",
+    "provide": "moiety.party.data_owner.provide",
+    "open_run": "moiety.party.label_owner.run",
+    "LabelOwnerRun": "moiety.party.label_owner.run",
+    "Batch": "moiety.nn.fit",
+    "InteractiveLinear": "moiety.nn.layer",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m moiety`."""
 
-from moiety.cli import main
+from moiety.cli.app import main
 
 main()

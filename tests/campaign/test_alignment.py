@@ -9,8 +9,8 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from tests.aligned_tables import common, who_is_where, write_tables
-from tests.parties import configure, free_address, let_data_owner_dial
+from tests.support.aligned_tables import common, who_is_where, write_tables
+from tests.support.parties import configure, free_address, let_data_owner_dial
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

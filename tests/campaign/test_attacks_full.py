@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from moiety.crypto.parameters import LISTED, TESTING_ONLY, deviation
+from moiety.crypto.ring import encode_gradients
 from moiety.crypto.rlwe import RlweKeyHolder
 from moiety.crypto.sampling import SystemRandomness
-from moiety.dither import DITHER_BITS
-from moiety.ring import encode_gradients
-from moiety.step_rule import AdaptiveStep
-from tests.attack_tools import (
+from moiety.nn.step import AdaptiveStep
+from moiety.protocol.dither import DITHER_BITS
+from tests.attacks.test_crypto import repeated
+from tests.attacks.test_lattice import batch, orthogonal_vectors, possible, released
+from tests.support.attack_tools import (
     PUBLIC_SEED,
     Transcript,
     folded_auc,
@@ -22,9 +24,7 @@ from tests.attack_tools import (
     small_multipliers,
     solve_by_one_column,
 )
-from tests.randomness import words_of
-from tests.test_attacks_crypto import repeated
-from tests.test_attacks_lattice import batch, orthogonal_vectors, possible, released
+from tests.support.randomness import words_of
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from moiety.crypto.sampling import SystemRandomness
-from moiety.label_leak import label_leakage
-from tests.attack_tools import correlation
-from tests.gradient_runs import blind_run, linear_run, unrelated, weak_run
-from tests.paper_version import solve_each, track
-from tests.test_attacks_gradients import (
+from moiety.party.label_owner.leak import label_leakage
+from tests.attacks.test_gradients import (
     ALLOWED,
     batch_figures,
     completion_in_the_clear,
     share_gains,
     transcript_figures,
 )
-from tests.test_attacks_paper import AcmlRun, bar, batches_of, paper_view, together
+from tests.attacks.test_paper import AcmlRun, bar, batches_of, paper_view, together
+from tests.support.attack_tools import correlation
+from tests.support.gradient_runs import blind_run, linear_run, unrelated, weak_run
+from tests.support.paper_version import solve_each, track
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from moiety.compare import Joined, compare, join
-from moiety.local import simulate
-from moiety.metrics import METRICS
-from moiety.schedule import Split
-from moiety.trainer import Silence
-from tests.raw_tables import RUN, two_parties
+from moiety.contract.schedule import Split
+from moiety.demo.compare import Joined, compare, join
+from moiety.demo.local import simulate
+from moiety.nn.metrics import METRICS
+from moiety.party.label_owner.train import Silence
+from tests.support.raw_tables import RUN, two_parties
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

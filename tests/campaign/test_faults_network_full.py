@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faulty_runs import FaultyRun, run_with
-from tests.parties import Files, configure, make_parties
-from tests.proxy import Fault
-from tests.randomness import words_of
-from tests.test_faults_network import ANSWERED, BOUND, SENT, require_same
-from tests.test_reconnect import BOUNDARIES, FAULTS, run_over
-from tests.test_reconnect import require_same as require_same_frames
-from tests.wire import Wire
+from tests.net.test_reconnect import BOUNDARIES, FAULTS, run_over
+from tests.net.test_reconnect import require_same as require_same_frames
+from tests.runs.test_faults_network import ANSWERED, BOUND, SENT, require_same
+from tests.support.faulty_runs import FaultyRun, run_with
+from tests.support.parties import Files, configure, make_parties
+from tests.support.proxy import Fault
+from tests.support.randomness import words_of
+from tests.support.wire import Wire
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200)]
 

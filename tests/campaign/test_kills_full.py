@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.killed_processes import Death, Keeper, Killings
-from tests.killed_runs import Fate, finished, killed_and_gone_on, live, mortal_files, pin, tiny_parties
-from tests.parties import Files
-from tests.randomness import words_of
+from tests.support.killed_processes import Death, Keeper, Killings
+from tests.support.killed_runs import (
+    Fate,
+    finished,
+    killed_and_gone_on,
+    live,
+    mortal_files,
+    pin,
+    tiny_parties,
+)
+from tests.support.parties import Files
+from tests.support.randomness import words_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.large_table import measured, query_of, write, write_folder
+from tests.support.large_table import measured, query_of, write, write_folder
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from moiety.identity import create_identity
-from moiety.trainer import train
-from tests.parties import Files, address_in, configure, make_parties, process
-from tests.strangers import KINDS, Strangers
-from tests.test_load import InvitesStrangers
+from moiety.net.identity import create_identity
+from moiety.party.label_owner.train import train
+from tests.runs.test_load import InvitesStrangers
+from tests.support.parties import Files, address_in, configure, make_parties, process
+from tests.support.strangers import KINDS, Strangers
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

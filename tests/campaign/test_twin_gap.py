@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moiety import compare
-from moiety.compare import Joined, join, train_twin
+from moiety.crypto.ring import Z_BITS
 from moiety.crypto.sampling import SystemRandomness
-from moiety.demo import Example, set_up
-from moiety.dither import DITHER_BITS
-from moiety.local import simulate
-from moiety.ring import Z_BITS
-from moiety.twin import TwinLink
-from tests.randomness import words_of
+from moiety.demo import compare
+from moiety.demo.compare import Joined, join, train_twin
+from moiety.demo.demo import Example, set_up
+from moiety.demo.local import simulate
+from moiety.demo.twin import TwinLink
+from moiety.protocol.dither import DITHER_BITS
+from tests.support.randomness import words_of
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 

@@ -36,10 +36,10 @@ from moiety.crypto.parameters import (
     require_secure,
     spare_bits,
 )
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import SEED_BYTES
 from moiety.crypto.scheme import BLOCK_BYTES, ProductNeed, ProductShape
 from moiety.errors import ParameterError
-from moiety.ring import RingArray
 
 BYTE_COST: Final = 8
 """Nanoseconds: a link of 1 Gbit/s."""

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from moiety.crypto import kernel
 from moiety.crypto.packing import PackingPlan, pack_multipliers, pack_request, read_rows
 from moiety.crypto.parameters import ParameterSet, transform
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import (
     SEED_BYTES,
     TERNARY_SPARE_BYTES,
@@ -45,7 +46,6 @@ from moiety.crypto.sampling import (
 from moiety.crypto.scheme import MapFunction
 from moiety.crypto.secret import Secret
 from moiety.errors import MalformedMessageError
-from moiety.ring import RingArray
 
 PIECE: Final = 2
 """Ciphertexts that are worked on together; more would leave a core's caches between two steps."""

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
-from moiety.ring import RingArray
 
 BLOCK_BYTES: Final = 4 * 2**20
 """No block is larger: the unit of computing, sending, storing and acknowledging."""

@@ -9,12 +9,24 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from moiety.config import ColumnRule
-from moiety.data.fitted import FittedRule
 from moiety.data.table import Column
 from moiety.errors import DataError
+
+
+class FittedRule(BaseModel):
+    """Immutable, checked, never quoting its content."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    def names(self, column: str) -> list[str]:
+        """Name the inputs."""
+        return [column]
+
 
 MAX_CATEGORIES: Final = 65_536  # of a column, those that share an input among them
 _MAX_INPUTS: Final = 1024

@@ -5,12 +5,13 @@ Imported by the readers of CSV and Parquet files and by table.
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from moiety.config import DataOwnerRun, LabelOwnerRun
 from moiety.config.source import Query, Source
 from moiety.errors import DataError
 
@@ -104,3 +105,29 @@ def numbers_of(column: Any) -> Any:
 def is_text_type(kind: Any) -> bool:
     """Tell text from everything else."""
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+_Run: TypeAlias = LabelOwnerRun | DataOwnerRun
+
+
+def exact_ids(settings: _Run) -> tuple[str, ...]:
+    """Name the id columns of a run file that are nothing but ids.
+
+    One that also splits the rows or is a feature is read as what it is there: as a date, or a number.
+    """
+    section = settings.table
+    features = () if section.features == "all" else section.features
+    return tuple(name for name in section.id if name not in (settings.split.by, *features))
+
+
+def exact(column: Any) -> Any:
+    """Give the values of an id column without loss: decimals as their digits, an empty text as missing.
+
+    Args:
+        column: a chunked Arrow array of a supported type.
+    """
+    if types.is_decimal(column.type):
+        return pc.cast(column, pa.string())
+    if is_text_type(column.type):
+        return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    return column

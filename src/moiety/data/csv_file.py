@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from moiety.data.columns import choose_columns, require_supported
-from moiety.data.parquet_copy import copy_batches
+from moiety.data.parquet_file import copy_batches
 from moiety.errors import DataError
 
 _BLOCK_BYTES: Final = 2**22  # of text parsed at once; the first block gives the types

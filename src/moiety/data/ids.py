@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow.compute as pc
 from pyarrow import types
 
+from moiety.crypto.psi import ELEMENT_BYTES, PIECE, Elements, Group, Rows, hash_ids
 from moiety.crypto.scheme import MapFunction
 from moiety.data.columns import is_text_type, missing_column
 from moiety.data.table import Table
 from moiety.errors import DataError
-from moiety.psi import ELEMENT_BYTES, PIECE, Elements, Group, Rows, hash_ids
 
 ROWS_AT_ONCE: Final = 32 * PIECE
 _WHOLE: Final = 2**53

@@ -5,7 +5,7 @@ columns, three where the file is one row group. A column at a time needs a few t
 by table.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from moiety.config.source import Source
-from moiety.data.columns import choose_columns, decoded_type, require_supported
+from moiety.data.columns import choose_columns, decoded_type, is_text_type, require_supported
 from moiety.errors import ConfigError, DataError
 
 _BUFFER_BYTES: Final = 2**16  # read ahead within a column; without it all of a column's pages are loaded
@@ -161,3 +161,39 @@ def _differences(found: dict[str, Any], expected: dict[str, Any], *, first: str)
         elif found[name] != expected[name]:
             yield f"has {name!r} as {found[name]}, and {first} has it as {expected[name]}"
     yield f"names a column more or fewer times than {first}"
+
+
+_GROUP_VALUES: Final = 2**21  # of a row group, 16 MiB as numbers
+
+
+def copy_batches(
+    batches: Iterable[Any], sink: Any, *, schema: Any, convert: Callable[[Any], Any] | None = None
+) -> None:
+    """Write batches.
+
+    Args:
+        batches: Arrow record batches of one schema.
+        sink: an open binary file, empty.
+        schema: of what is written.
+        convert: from an Arrow table of some batches to one of that schema; None leaves it as it is.
+
+    Raises:
+        pyarrow.ArrowException, OSError: the sink cannot be written.
+    """
+    # A dictionary of numbers is seldom of use, and takes up to a megabyte of memory for each column.
+    text = [field.name for field in schema if is_text_type(field.type)]
+    with parquet.ParquetWriter(sink, schema, use_dictionary=text or False) as writer:
+        for group in _groups(batches, rows=max(1, _GROUP_VALUES // len(schema))):
+            writer.write_table(group if convert is None else convert(group))
+
+
+def _groups(batches: Iterable[Any], *, rows: int) -> Iterator[Any]:
+    """Join batches until they have so many rows: small row groups cost more than their content."""
+    held: list[Any] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(each.num_rows for each in held) >= rows:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import types
 
-from moiety.assignment import TEST, TRAINING, VALIDATION, Assignment
 from moiety.config import PeriodSplit
 from moiety.data.columns import is_text_type, missing_column, numbers_of
 from moiety.data.table import Table
@@ -24,7 +23,10 @@ Values = NDArray[np.float64]
 _SECONDS_PER_DAY: Final = 86_400.0
 
 
-def assign(rule: PeriodSplit, table: Table) -> Assignment:
+TRAINING, VALIDATION, TEST = 0, 1, 2
+
+
+def assign(rule: PeriodSplit, table: Table) -> NDArray[np.uint8]:
     """Return the split of each row by the rule's own column.
 
     Raises:
@@ -40,23 +42,13 @@ def assign(rule: PeriodSplit, table: Table) -> Assignment:
     # Comparisons with NaN are false: a row without a value stays a training row.
     splits_N[value_N >= validation_from] = VALIDATION
     splits_N[value_N >= test_from] = TEST
-    assignment = Assignment.of(splits_N)
-    _require_rows(assignment, rule, wanted=(True, validation_from < np.inf, test_from < np.inf))
-    return assignment
+    _require_rows(splits_N, rule, wanted=(True, validation_from < np.inf, test_from < np.inf))
+    return splits_N
 
 
 def split_column(rule: PeriodSplit) -> tuple[str, ...]:
     """Name the column that splits the rows; it is no feature unless it is listed as one."""
     return () if rule.by is None else (rule.by,)
-
-
-def own_assignment(rule: PeriodSplit, table: Table) -> Assignment | None:
-    """Assign rows to splits where an own column decides it; None where it does not.
-
-    Raises:
-        ConfigError, DataError: as `assign`.
-    """
-    return None if rule.by is None else assign(rule, table)
 
 
 def _values(table: Table, name: str) -> tuple[Values, bool]:
@@ -144,10 +136,10 @@ def _moment(cut: Any) -> float:
     return _seconds(cut) if isinstance(cut, str) else np.inf
 
 
-def _require_rows(assignment: Assignment, rule: PeriodSplit, *, wanted: tuple[bool, bool, bool]) -> None:
+def _require_rows(splits_N: NDArray[np.uint8], rule: PeriodSplit, *, wanted: tuple[bool, bool, bool]) -> None:
     """Refuse a split that was asked for and has no rows."""
     names = ("training", "validation", "test")
-    for name, rows, asked in zip(names, assignment.counts, wanted, strict=True):
+    for name, rows, asked in zip(names, np.bincount(splits_N, minlength=3).tolist(), wanted, strict=True):
         if asked and not rows:
             raise DataError(
                 f"split.by = {rule.by!r} leaves no {name} rows",

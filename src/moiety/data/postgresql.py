@@ -16,7 +16,7 @@ from pyarrow import types
 
 from moiety.config.source import Query
 from moiety.data.columns import choose_columns, is_supported, unsupported
-from moiety.data.parquet_copy import copy_batches
+from moiety.data.parquet_file import copy_batches
 from moiety.data.postgresql_errors import (
     URI_VARIABLE,
     broke_off,

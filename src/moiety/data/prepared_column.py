@@ -13,13 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from moiety.config import ColumnRule
 from moiety.data.categories import OneHot
-from moiety.data.drift import (
-    Baseline,
-    ColumnDrift,
-    inner_edges,
-    shares_of,
-    stability_index,
-)
+from moiety.data.drift import Baseline, ColumnDrift, inner_edges, shares_of, stability_index
 from moiety.data.missing import fill_value, is_text, missing_rows, require_finite
 from moiety.data.rules import Fitted, Nothing, fit_rule
 from moiety.data.table import Column, Table

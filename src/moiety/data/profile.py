@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from moiety.crypto.ring import encode_activations
 from moiety.data.columns import is_text_type
 from moiety.data.preparation import Preparation, check_request, rule_of
 from moiety.data.prepared_column import PreparedColumn, fit_column
 from moiety.data.table import Table
 from moiety.errors import DataError
-from moiety.ring import encode_activations
 
 Use = Literal["id", "target", "feature"]
 Kind = Literal["text", "whole number", "number", "true or false", "date or time", "empty"]

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
 from moiety.config import ColumnRule, RuleName
-from moiety.data.categories import OneHot, fit_one_hot
-from moiety.data.fitted import FittedRule
+from moiety.data.categories import FittedRule, OneHot, fit_one_hot
 from moiety.data.table import Column
 from moiety.errors import DataError
 

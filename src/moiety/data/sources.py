@@ -18,7 +18,7 @@ from moiety.config.source import Query, Source
 from moiety.data.csv_file import copy_csv
 from moiety.data.parquet_file import ParquetColumns
 from moiety.data.postgresql import copy_query
-from moiety.data.unnamed_file import is_about_room, open_unnamed, unwritable
+from moiety.data.scratch import is_about_room, open_unnamed, unwritable
 from moiety.errors import ConfigError, DataError
 
 

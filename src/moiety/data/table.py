@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from moiety.config.source import Query, Source
-from moiety.data.columns import is_text_type, missing_column, numbers_of
-from moiety.data.id_columns import exact
+from moiety.data.columns import exact, is_text_type, missing_column, numbers_of
 from moiety.data.sources import open_source, readable
 from moiety.errors import DataError
 

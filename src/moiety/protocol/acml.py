@@ -31,10 +31,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.contract.schedule import Split
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Seed
-from moiety.messages import Block, Kind, Request
-from moiety.products import Product
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.initial import encrypted_factor, factor_due, masked_due, masked_weights
 from moiety.protocol.input_gradient import (
@@ -45,9 +46,8 @@ from moiety.protocol.input_gradient import (
     weights_due,
 )
 from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.messages import Block, Kind, Request
 from moiety.protocol.product import Collector, Messages, blocks_of, masked_blocks, read_matrix
-from moiety.ring import RingArray
-from moiety.schedule import Split
 
 Part = tuple[Product, Split, int]
 """Names encrypted activations that serve the whole session: for which product, of which rows."""

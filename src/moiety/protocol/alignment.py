@@ -29,6 +29,8 @@ from typing import Annotated, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from moiety.contract.terms import WIRE_VERSION, Hex32, Name, decode_terms, encode_terms
+from moiety.crypto.psi import ELEMENT_BYTES, Blinding, Elements, Group, Rows, intersect, require_distinct
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import MapFunction
 from moiety.crypto.secret import Secret
@@ -39,10 +41,8 @@ from moiety.errors import (
     MalformedMessageError,
     RemoteProtocolError,
 )
-from moiety.messages import WIRE_VERSION, Block, Kind
+from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import Collector, blocks_of
-from moiety.psi import ELEMENT_BYTES, Blinding, Elements, Group, Rows, intersect, require_distinct
-from moiety.terms import Hex32, Name, decode_terms, encode_terms
 
 IDS_LIMIT: Final = 2**26
 BLOCK_ELEMENTS: Final = 2**15

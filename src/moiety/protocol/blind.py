@@ -22,12 +22,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Seed, expand_words
-from moiety.messages import Block, Kind
-from moiety.products import Product
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import (
     Collector,
     Messages,
@@ -38,7 +39,6 @@ from moiety.protocol.product import (
     read_matrix,
 )
 from moiety.protocol.state import State, initial_weights
-from moiety.ring import RingArray
 
 WeightsKey = tuple[int, tuple[int, ...]]
 """Which Enc(W_label) the data owner holds: after how many updates, in which layout."""

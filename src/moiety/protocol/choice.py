@@ -21,13 +21,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import LIMBS, Product
+from moiety.crypto.ring import WORD_BITS, RingArray
 from moiety.crypto.secret import Secret
 from moiety.errors import RemoteProtocolError
-from moiety.messages import Kind
-from moiety.products import LIMBS, Product
+from moiety.protocol.messages import Kind
 from moiety.protocol.product import Collector
-from moiety.ring import WORD_BITS, RingArray
 
 LIMB_BITS: Final = WORD_BITS // LIMBS
 EPOCH_BYTES: Final = 4

@@ -10,25 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.contract.schedule import RowHandle, RowIndices, Split
 from moiety.crypto.kernel import matmul
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
-from moiety.dither import RowDigests, dither
 from moiety.errors import LocalProtocolError, RemoteProtocolError
-from moiety.messages import Block, Kind, Request, decode_request
-from moiety.products import Product
 from moiety.protocol.choice import Candidates, choice_due, decode_epoch
+from moiety.protocol.dither import RowDigests, dither
+from moiety.protocol.messages import Block, Kind, Request, decode_request
 from moiety.protocol.product import Collector, Messages, masked_blocks, matrix_blocks
-from moiety.protocol.state import (
-    Activations,
-    DataOwnerState,
-    State,
-    require_usable,
-)
-from moiety.ring import RingArray
-from moiety.schedule import RowHandle, RowIndices, Split
+from moiety.protocol.state import Activations, DataOwnerState, State, require_usable
 
 Charge = Callable[[Request, RowIndices], None]
 

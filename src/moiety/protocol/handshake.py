@@ -14,9 +14,18 @@ machines; preparing the table between the two HELLOs is the caller's.
 
 from collections.abc import Iterator
 
-from moiety.assignment import Assignment, payload_sizes
 from moiety.config import SplitBy
-from moiety.contract import Contract
+from moiety.contract.assignment import Assignment, payload_sizes
+from moiety.contract.contract import Contract
+from moiety.contract.products import Role
+from moiety.contract.terms import (
+    Assigned,
+    DataOwnerTerms,
+    LabelOwnerTerms,
+    decode_terms,
+    encode_terms,
+    require_equal,
+)
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.errors import (
@@ -25,9 +34,8 @@ from moiety.errors import (
     MalformedMessageError,
     RemoteProtocolError,
 )
-from moiety.messages import Block, Kind, Role
+from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import Collector, blocks_of
-from moiety.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, decode_terms, encode_terms, require_equal
 
 
 class AssignmentDue:

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.crypto.ring import ACTIVATION_BITS, GRADIENT_BITS, RingArray, encode
 from moiety.crypto.sampling import Randomness, Seed, expand_words
 from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.messages import Block, Kind
-from moiety.products import Product
+from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import Collector, blocks_of, masked_blocks
-from moiety.ring import ACTIVATION_BITS, GRADIENT_BITS, RingArray, encode
 
 
 def factor_due(contract: Contract) -> Collector:

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.crypto.ring import RingArray, decode_input_gradient
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.messages import Block, Kind
-from moiety.products import Product
+from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import (
     Collector,
     Messages,
@@ -28,7 +29,6 @@ from moiety.protocol.product import (
     matrix_sizes,
     read_matrix,
 )
-from moiety.ring import RingArray, decode_input_gradient
 
 
 def weights_due(contract: Contract, *, rows: int, step: int) -> Collector:

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.contract.products import Product
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Seed
-from moiety.messages import Block
-from moiety.products import Product
 from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
 from moiety.protocol.initial import encrypted_factor, factor_due, masked_due, masked_weights
 from moiety.protocol.input_gradient import (
@@ -34,8 +34,8 @@ from moiety.protocol.input_gradient import (
     read_gradient,
     weights_due,
 )
+from moiety.protocol.messages import Block
 from moiety.protocol.product import Collector, Messages
-from moiety.ring import RingArray
 
 
 class JointDataOwner(BlindDataOwner):

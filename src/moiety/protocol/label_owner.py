@@ -12,18 +12,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract import Contract
+from moiety.contract.contract import Contract
+from moiety.contract.products import Product
+from moiety.contract.schedule import RowHandle
+from moiety.crypto.ring import RingArray, check_z
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.crypto.secret import Secret
 from moiety.errors import LocalProtocolError, RemoteProtocolError
-from moiety.messages import Block, Kind, Request, encode_request
-from moiety.products import Product
 from moiety.protocol.choice import encode_epoch, selector
+from moiety.protocol.messages import Block, Kind, Request, encode_request
 from moiety.protocol.product import Collector, Messages, blocks_of, matrix_sizes
 from moiety.protocol.state import State, require_usable
-from moiety.ring import RingArray, check_z
-from moiety.schedule import RowHandle
 
 
 class LabelOwner(Secret, ABC):

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import BLOCK_BYTES, Evaluator, ProductPlan
 from moiety.errors import MalformedMessageError, RemoteProtocolError
-from moiety.messages import Block, Kind
-from moiety.ring import RingArray
+from moiety.protocol.messages import Block, Kind
 
 WORD_BYTES: Final = 8
 

@@ -7,12 +7,12 @@ from typing import NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from moiety.contract.schedule import RowIndices
+from moiety.crypto.ring import WEIGHT_BITS, RingArray, encode
 from moiety.crypto.sampling import Seed, expand_words
 from moiety.crypto.secret import Secret
-from moiety.dither import RowDigests
 from moiety.errors import LocalProtocolError
-from moiety.ring import WEIGHT_BITS, RingArray, encode
-from moiety.schedule import RowIndices
+from moiety.protocol.dither import RowDigests
 
 
 class State(Enum):

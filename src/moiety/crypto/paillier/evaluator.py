@@ -18,9 +18,9 @@ from moiety.crypto.paillier.powers import (
     split,
     windows_of,
 )
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.errors import RingOverflowError
-from moiety.ring import RingArray
 
 
 class PaillierEvaluator:

@@ -10,9 +10,9 @@ from gmpy2 import mpz
 from moiety.crypto.paillier.keys import PrivateKey
 from moiety.crypto.paillier.packing import PaillierPlan, pack, random_integer, rows_of, slots_of
 from moiety.crypto.paillier.powers import fixed_power, join, split, windows_of
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.secret import Secret
-from moiety.ring import RingArray
 
 
 class PaillierKeyHolder(Secret):

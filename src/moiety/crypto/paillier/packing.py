@@ -20,10 +20,10 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
+from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Seed, expand
 from moiety.crypto.scheme import BLOCK_BYTES, ProductShape
 from moiety.errors import ParameterError
-from moiety.ring import RingArray
 
 STATISTICAL_BITS: Final = 60
 """Masks are this much wider than the range they hide: for any two inputs, what is seen differs by 2^-60."""

@@ -1,0 +1,86 @@
+"""`moiety ledger`: what was released to the peer beside what the policy allows. Imported by `cli`."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from moiety.config import DataOwnerRun, load_data_owner_run
+from moiety.contract.policy import Policy
+from moiety.store.ledger import Entries, read_ledger
+
+_MEANINGS: Final = {
+    "released_z_per_row": "values of z for any one row",
+    "predictions": "rows scored",
+    "steps": "training steps",
+    "runs": "trainings begun",
+}
+
+
+def ledger_values(path: Path) -> dict[str, Any]:
+    """Return the totals and limits of a data owner's run file, for `--json`; the ledger is not locked.
+
+    Raises:
+        ConfigError: it is no data owner's run file.
+        CheckpointCorruptError: the ledger is damaged.
+    """
+    settings = load_data_owner_run(path)
+    entries, policy = read_ledger(settings.ledger), Policy(**settings.limits)
+    return {
+        "peer": settings.peer[0].name,
+        "ledger": str(settings.ledger),
+        "entries": entries.lines,
+        "last": {"at": entries.at, "run": entries.run} if entries.lines else None,
+        "totals": {name: _counted(name, entries, policy) for name in _MEANINGS},
+    }
+
+
+def ledger_lines(path: Path) -> list[str]:
+    """Return the same for a person who has not read anything else.
+
+    Raises:
+        ConfigError: it is no data owner's run file.
+        CheckpointCorruptError: the ledger is damaged.
+    """
+    values, settings = ledger_values(path), load_data_owner_run(path)
+    lines = [
+        f"released to {values['peer']} of table {settings.ledger.stem}, over all runs",
+        f"{'':30}{'so far':>12}{'allowed':>12}{'left':>12}",
+    ]
+    for name, each in values["totals"].items():
+        allowed, left = (_shown(each[key]) for key in ("limit", "left"))
+        lines.append(f"{_MEANINGS[name]:<30}{each['total']:>12}{allowed:>12}{left:>12}")
+    return [*lines, *_rules(settings), _source(values)]
+
+
+def _counted(name: str, entries: Entries, policy: Policy) -> dict[str, int | None]:
+    total, limit = getattr(entries.totals, name), getattr(policy, name)
+    return {"total": total, "limit": limit, "left": None if limit is None else max(0, limit - total)}
+
+
+def _shown(value: int | None) -> str:
+    return "no limit" if value is None else str(value)
+
+
+def _rules(settings: DataOwnerRun) -> list[str]:
+    limits = settings.limits
+    return [
+        f"batches of {limits['smallest_batch']} rows or more; out_features "
+        + ("of any width" if limits["wide_layer"] else "below in_features")
+        + ("" if limits["early_stopping"] else "; no early stopping"),
+        "; ".join(
+            f"{what} {', '.join(limits[name]) or 'nothing'}"
+            for name, what in (
+                ("protocols", "protocols"),
+                ("schemes", "schemes"),
+                ("reveals", "revealed to this side:"),
+            )
+        ),
+    ]
+
+
+def _source(values: dict[str, Any]) -> str:
+    if not values["entries"]:
+        return f"nothing is on record in {values['ledger']}"
+    last = values["last"]
+    written = f", the last of {last['at']} for run {last['run']}" if last["at"] else ""
+    entries = "1 entry" if values["entries"] == 1 else f"{values['entries']} entries"
+    return f"{entries} in {values['ledger']}{written}"

@@ -1,0 +1,80 @@
+"""What a person sees while a training runs: epoch, rows per second, loss, bytes, time left."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+MEGABYTE = 1e6
+
+
+class ProgressBar:
+    """A `trainer.Observer` that draws a bar, and prints a line for each epoch; a context manager.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            _Speed(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[sent]:.0f} MB out, {task.fields[received]:.0f} MB in"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,  # a log file gets the lines only
+        )
+        self._task = self._progress.add_task(
+            "training", total=None, epoch=1, loss=0.0, sent=0.0, received=0.0
+        )
+
+    def notice(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        self._console.print(sentence, soft_wrap=True)
+
+    def begin(self, *, epochs: int, rows: int) -> None:
+        """Start the bar over all rows of all epochs."""
+        self._progress.update(self._task, total=epochs * rows)
+
+    def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
+        """Move the bar by a batch."""
+        self._progress.update(
+            self._task,
+            advance=rows,
+            epoch=epoch + 1,
+            loss=loss,
+            sent=sent / MEGABYTE,
+            received=received / MEGABYTE,
+        )
+
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        """Print the mean loss and the validation metrics of an epoch."""
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self._console.print(
+            f"epoch {epoch + 1}: loss {loss:.4f}" + (f", validation {shown}" if shown else "")
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+
+class _Speed(ProgressColumn):
+    """Rows per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.0f} rows/s")

@@ -1,0 +1,255 @@
+"""What both sides agree on before anything private moves: the union of both parties' terms.
+
+Its digest is in the header of every later frame; everything both compute alike follows from it. Imported by
+the protocols; knows nothing of files or connections.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Final, Literal
+
+from moiety.contract.assignment import Assignment
+from moiety.contract.policy import Asks, check_batches, check_choices, check_run, check_stopping
+from moiety.contract.products import (
+    SESSION_BYTES,
+    SPARE_BITS,
+    Product,
+    Role,
+    key_holder_of,
+    products_of,
+    shape_of,
+)
+from moiety.contract.schedule import Schedule, Split
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
+from moiety.crypto.sampling import Seed
+from moiety.crypto.scheme import ProductNeed, ProductPlan, Scheme
+from moiety.crypto.schemes import scheme_for
+from moiety.errors import ConfigError
+
+CANDIDATES_LIMIT: Final = 2**30
+"""Bytes of all epochs' shares that the data owner keeps where the best one is saved."""
+WORD_BYTES: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What both agreed on, and everything that follows from it alone."""
+
+    label_owner: LabelOwnerTerms
+    data_owner: DataOwnerTerms
+    assignment: Assignment | None = None
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over both parties' terms; in the header of every frame after the handshake."""
+        both = [encode_terms(self.label_owner), encode_terms(self.data_owner)]
+        return sha256(b"".join(len(part).to_bytes(4, "little") + part for part in both)).digest()
+
+    @property
+    def session(self) -> bytes:
+        """The session's id: fresh, because the digest covers both nonces."""
+        return sha256(b"session" + self.digest).digest()[:SESSION_BYTES]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: of its first session, also in those that go on with it."""
+        return self.label_owner.resumes or self.session.hex()
+
+    def public_seed(self, key_holder: Role) -> Seed:
+        """Return the seed of pk1 of a party's key, which neither party can choose."""
+        return Seed(sha256(b"pk1 " + key_holder.name.encode() + self.digest).digest())
+
+    @property
+    def in_features(self) -> int:
+        """Inputs of the interactive layer."""
+        return self.data_owner.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Outputs of the interactive layer."""
+        return self.label_owner.out_features
+
+    @property
+    def training(self) -> bool:
+        """Whether this session trains; otherwise it predicts."""
+        return self.label_owner.purpose == "train"
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Splits and batches."""
+        seed = order_seed(self.label_owner, self.data_owner.nonce)
+        return schedule_of(
+            self.label_owner, seed, activations=self.data_owner.activations, assignment=self.assignment
+        )
+
+    @property
+    def trains_bottom(self) -> bool:
+        """Whether this session trains the data owner's bottom model: then it is shown da."""
+        return self.training and self.data_owner.activations == "trained" and not self._blind
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the training goes back to one of its epochs before it is tested and saved."""
+        return self.training and self.label_owner.keep == "best"
+
+    @property
+    def hides_choice(self) -> bool:
+        """Whether it goes back to an epoch without telling the data owner to which."""
+        return self.keeps_best and self._blind
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of one pass."""
+        return len(self.schedule.batches(Split.TRAIN, epoch=0))
+
+    @property
+    def asks(self) -> Asks:
+        """What this session will ask the data owner's policy for."""
+        if not self.training:
+            return Asks(passes=1)
+        epochs = max(self.label_owner.epochs - self.label_owner.epochs_done, 0)
+        return Asks(
+            passes=epochs, steps=epochs * self.steps_per_epoch, runs=0 if self.label_owner.resumes else 1
+        )
+
+    @property
+    def reuses_activations(self) -> bool:
+        """Whether encrypted activations are kept for the whole session."""
+        return self.schedule.whole_batches
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What this session computes under encryption."""
+        return products_of(
+            self.label_owner.protocol,
+            training=self.training,
+            trains_bottom=self.trains_bottom,
+            hides_choice=self.hides_choice,
+        )
+
+    @cached_property
+    def schemes(self) -> dict[Role, Scheme]:
+        """The scheme of each party that holds a key: the smallest that holds every product under it."""
+        return {role: scheme_for(self.label_owner.scheme, needs) for role, needs in self._needs().items()}
+
+    @property
+    def parameters(self) -> str:
+        """The names of both parties' schemes: what both must have chosen alike."""
+        return "+".join(sorted({scheme.name for scheme in self.schemes.values()}))
+
+    def plan(self, product: Product, rows: int) -> ProductPlan:
+        """Plan a product over a batch of `rows`."""
+        need = self._need(product, rows)
+        scheme = self.schemes[key_holder_of(self.label_owner.protocol, product)]
+        return scheme.plan(need.shape, required_spare_bits=need.spare_bits)
+
+    def check(self) -> None:
+        """Refuse what the data owner's policy does not cover; both sides ask.
+
+        Raises:
+            PolicyError: naming the limit.
+            ConfigError: the data owner has a bottom model to train, and the protocol trains none.
+        """
+        if self._blind and self.data_owner.activations == "trained":
+            raise ConfigError(
+                'protocol "blind" trains no bottom model',
+                hint="the data owner writes model.frozen = true, or both choose another protocol",
+            )
+        check_choices(
+            self.data_owner.policy,
+            protocol=self.label_owner.protocol,
+            scheme=self.label_owner.scheme,
+            reveals=self.label_owner.reveals,
+        )
+        check_run(
+            self.data_owner.policy,
+            before=self.data_owner.before,
+            in_features=self.in_features,
+            out_features=self.out_features,
+            asks=self.asks,
+        )
+        check_stopping(self.data_owner.policy, may_stop=self.label_owner.may_stop)
+        check_candidates(self)
+        if self.training:
+            batches = self.schedule.batches(Split.TRAIN, epoch=0)
+            check_batches(self.data_owner.policy, smallest=min((each.rows for each in batches), default=0))
+
+    @property
+    def _blind(self) -> bool:
+        return self.label_owner.protocol == "blind"
+
+    @property
+    def _largest_batch(self) -> int:
+        return max(1, min(self.label_owner.batch, self.label_owner.rows))
+
+    def _needs(self) -> dict[Role, list[ProductNeed]]:
+        needs: dict[Role, list[ProductNeed]] = {}
+        protocol = self.label_owner.protocol
+        for product in self.products:
+            if product is Product.CHOICE:  # once a run: it takes what the steps take
+                continue
+            role = key_holder_of(protocol, product)
+            needs.setdefault(role, []).append(self._need(product, self._largest_batch))
+        return needs
+
+    def _need(self, product: Product, rows: int) -> ProductNeed:
+        shape = shape_of(
+            self.label_owner.protocol,
+            product,
+            rows=rows,
+            in_features=self.in_features,
+            out_features=self.out_features,
+            epochs=self.label_owner.epochs,
+        )
+        return ProductNeed(shape=shape, spare_bits=SPARE_BITS[product])
+
+
+def check_candidates(contract: Contract) -> None:
+    """Refuse to keep the weights of more epochs than the data owner can hold.
+
+    Raises:
+        ConfigError: fewer epochs or `keep = "last"` are needed.
+    """
+    if not contract.keeps_best:
+        return
+    epochs = contract.label_owner.epochs
+    size = epochs * contract.in_features * contract.out_features * WORD_BYTES
+    if size > CANDIDATES_LIMIT:
+        raise ConfigError(
+            f"the best of {epochs} epochs would be chosen from {size} bytes of weights, and "
+            f"{CANDIDATES_LIMIT} are allowed",
+            hint='lower train.epochs, or write keep = "last"',
+        )
+
+
+def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
+    """Draw the seed of the row order from both nonces; a run that goes on has one already."""
+    if label_owner.order:
+        return Seed(bytes.fromhex(label_owner.order))
+    both = bytes.fromhex(label_owner.nonce) + bytes.fromhex(data_owner_nonce)
+    return Seed(sha256(b"row order" + both).digest())
+
+
+def schedule_of(
+    label_owner: LabelOwnerTerms,
+    seed: Seed,
+    *,
+    activations: Literal["fixed", "trained"],
+    assignment: Assignment | None = None,
+) -> Schedule:
+    """Return the schedule that the label owner's terms and a jointly drawn seed give.
+
+    In `acml` a ciphertext fixes which rows sit together; activations that never change are encrypted
+    once, so their batches stay together too.
+    """
+    return Schedule(
+        seed=seed,
+        rows=label_owner.rows,
+        validation=label_owner.validation,
+        test=label_owner.test,
+        batch=label_owner.batch,
+        epochs=label_owner.epochs,
+        whole_batches=label_owner.protocol == "acml" and activations == "fixed",
+        assignment=assignment,
+    )

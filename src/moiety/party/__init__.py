@@ -1,0 +1,1 @@
+"""What one party does, from its run file to its saved model."""

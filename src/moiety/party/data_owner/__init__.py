@@ -1,0 +1,1 @@
+"""The party with the features. It never imports the other role."""

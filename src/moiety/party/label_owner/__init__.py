@@ -1,0 +1,1 @@
+"""The party with the labels. It never imports the other role."""

@@ -1,0 +1,130 @@
+"""The label owner's own columns: prepared here as a data owner prepares its own, and put beside z.
+
+They enter the top model on this machine. Nothing about them is in any message, not even how many there are.
+All of them, as float32, have to fit into memory. Imported by the label owner's loops and the comparison.
+
+Shapes: N rows, C own inputs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moiety.config import LabelOwnerRun as Settings
+from moiety.contract.schedule import RowIndices
+from moiety.crypto.secret import Secret
+from moiety.data.columns import exact_ids
+from moiety.data.notes import notes_of_prediction, notes_of_training
+from moiety.data.periods import split_column
+from moiety.data.preparation import Preparation, chosen_features
+from moiety.data.table import Table, read_table
+
+
+class OwnFeatures(Secret):
+    """Prepared own columns of one table.
+
+    Args:
+        preparation: the fitted rules.
+        table: with the columns that they were fitted on.
+        notes: what this side should know about them.
+
+    Raises:
+        DataError: a column is not there or cannot be used.
+
+    Attributes:
+        preparation: the fitted rules, which are saved with the model.
+        values: the inputs, float32 (N, C).
+        notes: what this side should know about them.
+    """
+
+    def __init__(self, preparation: Preparation, table: Table, *, notes: Sequence[str] = ()) -> None:
+        self.preparation = preparation
+        self.notes = notes
+        values_NC = np.empty((table.rows, len(preparation.names)), dtype=np.float32)
+        for piece in preparation.pieces(table):
+            rows, inputs = piece.values_nd.shape
+            values_NC[piece.first_row :, piece.first_input :][:rows, :inputs] = piece.values_nd
+        self.values = torch.from_numpy(values_NC)
+
+    @property
+    def inputs(self) -> int:
+        """C, how many inputs they are."""
+        return int(self.values.shape[1])
+
+    def of(self, rows: RowIndices) -> Tensor:
+        """Return some rows, float32 (rows, C)."""
+        return self.values[torch.from_numpy(rows)]
+
+
+def columns_to_read(settings: Settings, *, saved: Preparation | None = None) -> Sequence[str] | None:
+    """Name the columns of a label owner's table that are needed; None means all.
+
+    Args:
+        settings: the run file.
+        saved: own columns of a saved model, which is to score rows: they may have no target.
+    """
+    if saved is not None:
+        return [*settings.table.id, *(column.name for column in saved.columns)]
+    if settings.table.features == "all":
+        return None
+    return [
+        *settings.table.id,
+        settings.table.target,
+        *settings.table.features,
+        *split_column(settings.split),
+    ]
+
+
+def read_labels(settings: Settings) -> Table:
+    """Read a label owner's table: ids, target and own columns.
+
+    Raises:
+        ConfigError, DataError: it cannot be used.
+        CheckpointError: a copy cannot be written beside the run's folder.
+    """
+    columns, ids = columns_to_read(settings), exact_ids(settings)
+    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+
+
+def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Preparation | None:
+    """Fit the run file's preparation of own columns on some rows; None where there are none.
+
+    Raises:
+        ConfigError, DataError: as `Preparation.fit`.
+    """
+    besides = (*settings.table.id, settings.table.target, *split_column(settings.split))
+    features = chosen_features(settings.table.features, table, besides=besides)
+    if not features:
+        return None
+    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
+
+
+def own_features(
+    preparation: Preparation | None, table: Table, *, training: RowIndices | None = None
+) -> OwnFeatures | None:
+    """Prepare own columns where there are any.
+
+    Args:
+        preparation: the fitted rules; None where there are no own columns.
+        table: with these columns.
+        training: the rows that were trained on; None where the rows of the table are to be scored.
+
+    Raises:
+        DataError: a column is not there or cannot be used, or what is to be scored does not resemble what the
+            rules were fitted on.
+    """
+    if preparation is None:
+        return None
+    if training is None:
+        notes = notes_of_prediction(preparation, table)
+    else:
+        notes = notes_of_training(preparation, table, training=training)
+    return OwnFeatures(preparation, table, notes=notes)
+
+
+def inputs_of(own: OwnFeatures | None) -> int:
+    """Return how many inputs own columns give."""
+    return 0 if own is None else own.inputs

@@ -1,0 +1,1 @@
+"""Files that survive a crash: models, checkpoints, the ledger, the contract."""

@@ -1,0 +1,189 @@
+"""The data owner's limits: each one, counted per row, and never rolled back."""
+
+import numpy as np
+import pytest
+
+from moiety.contract.policy import (
+    STEPS_AHEAD,
+    Asks,
+    Meter,
+    Policy,
+    Totals,
+    check_batches,
+    check_choices,
+    check_run,
+    require,
+)
+from moiety.errors import PolicyError
+
+NOTHING = Totals()
+
+
+def meter(*, released: int = 100, predictions: int = 100, before: Totals = NOTHING) -> Meter:
+    policy = Policy(released_z_per_row=released, predictions=predictions)
+    return Meter(policy, before=before, rows=10, asks=Asks(passes=1))
+
+
+def rows(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array(numbers, dtype=np.int64)
+
+
+def test_require_at_and_over_the_limit() -> None:
+    require("predictions", allowed=5, asked=5)
+    with pytest.raises(PolicyError) as caught:
+        require("predictions", allowed=5, asked=6)
+    assert (caught.value.limit, caught.value.allowed, caught.value.asked) == ("predictions", 5, 6)
+    assert caught.value.hint
+
+
+def test_meter_counts_each_row_by_itself() -> None:
+    counted = meter(released=8)
+    counted.charge(rows(0, 1), out_features=4, prediction=False, step=False)
+    assert counted.charge(rows(2, 3), out_features=4, prediction=False, step=False).released_z_per_row == 4
+    assert counted.charge(rows(1, 2), out_features=4, prediction=False, step=False).released_z_per_row == 8
+    counted.charge(rows(0, 3), out_features=4, prediction=False, step=False)
+    with pytest.raises(PolicyError):
+        counted.charge(rows(3, 4), out_features=4, prediction=False, step=False)
+
+
+def test_meter_at_and_over_released_z() -> None:
+    counted = meter(released=8)
+    counted.charge(rows(0), out_features=8, prediction=False, step=False)
+    with pytest.raises(PolicyError, match="released_z_per_row 8, and 9"):
+        counted.charge(rows(0), out_features=1, prediction=False, step=False)
+
+
+def test_meter_at_and_over_predictions() -> None:
+    counted = meter(predictions=3)
+    assert counted.charge(rows(0, 1, 2), out_features=1, prediction=True, step=False).predictions == 3
+    with pytest.raises(PolicyError, match="predictions 3, and 4"):
+        counted.charge(rows(3), out_features=1, prediction=True, step=False)
+
+
+def test_meter_counts_no_predictions_in_training() -> None:
+    assert meter().charge(rows(0, 1), out_features=1, prediction=False, step=False).predictions == 0
+
+
+@pytest.mark.parametrize("prediction", [False, True])
+def test_meter_counts_nothing_where_it_refuses(*, prediction: bool) -> None:
+    counted = meter(released=8, predictions=2)
+    with pytest.raises(PolicyError):
+        counted.charge(rows(0, 1), out_features=9, prediction=prediction, step=False)
+    with pytest.raises(PolicyError):
+        counted.charge(rows(0, 1, 2), out_features=8, prediction=True, step=False)
+    totals = counted.charge(rows(0, 1), out_features=8, prediction=True, step=False)
+    assert totals == Totals(released_z_per_row=8, predictions=2)
+
+
+def test_meter_starts_at_what_was_released_before() -> None:
+    before = Totals(released_z_per_row=6, predictions=4)
+    counted = meter(released=8, predictions=5, before=before)
+    assert counted.charge(rows(9), out_features=2, prediction=True, step=False) == Totals(
+        released_z_per_row=8, predictions=5
+    )
+    with pytest.raises(PolicyError):
+        counted.charge(rows(5), out_features=3, prediction=False, step=False)
+
+
+def test_meter_totals_never_fall() -> None:
+    counted = meter()
+    totals = [
+        counted.charge(rows(*numbers), out_features=2, prediction=True, step=False).released_z_per_row
+        for numbers in ((0, 1), (0,), (5,), (6, 7), (0,))
+    ]
+    assert totals == [2, 4, 4, 4, 6]
+
+
+def test_meter_charging_no_rows() -> None:
+    assert meter().charge(rows(), out_features=3, prediction=True, step=False) == NOTHING
+
+
+@pytest.mark.parametrize("out_features", [5, 6])
+def test_run_with_a_layer_as_wide_as_the_table(out_features: int) -> None:
+    with pytest.raises(PolicyError) as caught:
+        check_run(Policy(), before=NOTHING, in_features=5, out_features=out_features, asks=Asks(passes=1))
+    assert (caught.value.limit, caught.value.allowed) == ("out_features", 4)
+    allowed = Policy(wide_layer=True)
+    check_run(allowed, before=NOTHING, in_features=5, out_features=out_features, asks=Asks(passes=1))
+
+
+def test_run_at_and_over_the_budget_of_all_passes() -> None:
+    policy, before = Policy(released_z_per_row=50), Totals(released_z_per_row=10)
+    check_run(policy, before=before, in_features=9, out_features=4, asks=Asks(passes=10))
+    with pytest.raises(PolicyError, match="released_z_per_row 50, and 54"):
+        check_run(policy, before=before, in_features=9, out_features=4, asks=Asks(passes=11))
+
+
+def test_batches_at_and_under_the_smallest() -> None:
+    check_batches(Policy(smallest_batch=16), smallest=16)
+    with pytest.raises(PolicyError, match="smallest_batch 16, and 15"):
+        check_batches(Policy(smallest_batch=16), smallest=15)
+
+
+# --- steps, runs and choices ---
+
+
+def trained(*, policy: Policy, before: Totals = NOTHING, steps: int = 10, runs: int = 1) -> Meter:
+    return Meter(policy, before=before, rows=10, asks=Asks(passes=1, steps=steps, runs=runs))
+
+
+def test_meter_records_steps_ahead_and_never_beyond_the_run() -> None:
+    counted = trained(policy=Policy(released_z_per_row=10**6), steps=STEPS_AHEAD + 5)
+    totals = [
+        counted.charge(rows(0), out_features=1, prediction=False, step=True).steps
+        for _ in range(STEPS_AHEAD + 5)
+    ]
+    assert totals[:STEPS_AHEAD] == [STEPS_AHEAD] * STEPS_AHEAD
+    assert totals[STEPS_AHEAD:] == [STEPS_AHEAD + 5] * 5
+
+
+def test_meter_counts_steps_that_were_not_asked_for() -> None:
+    counted = trained(policy=Policy(), before=Totals(steps=3), steps=1)
+    asked = [counted.charge(rows(0), out_features=1, prediction=False, step=True).steps for _ in range(3)]
+    assert asked == [4, 5, 6]
+
+
+def test_meter_at_and_over_steps() -> None:
+    counted = trained(policy=Policy(steps=5), before=Totals(steps=3), steps=2)
+    for _ in range(2):
+        counted.charge(rows(0), out_features=1, prediction=False, step=True)
+    with pytest.raises(PolicyError, match="steps 5, and 6"):
+        counted.charge(rows(0), out_features=1, prediction=False, step=True)
+    assert counted.charge(rows(0), out_features=1, prediction=False, step=False).steps == 5
+
+
+def test_meter_counts_a_run_when_it_begins_and_not_when_it_goes_on() -> None:
+    begun = trained(policy=Policy(runs=3), before=Totals(runs=2, steps=7))
+    assert begun.begin() == Totals(runs=3, steps=7)
+    assert begun.charge(rows(0), out_features=1, prediction=False, step=True).runs == 3
+    resumed = trained(policy=Policy(runs=2), before=Totals(runs=2), runs=0)
+    assert resumed.charge(rows(0), out_features=1, prediction=False, step=True).runs == 2
+    assert resumed.begin().runs == 2
+    with pytest.raises(PolicyError, match="runs 2, and 3"):
+        trained(policy=Policy(runs=2), before=Totals(runs=2)).begin()
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [("steps", 29), ("runs", 2)])
+def test_check_run_covers_steps_and_runs(limit: str, allowed: int) -> None:
+    before, asks = Totals(steps=20, runs=2), Asks(passes=1, steps=10, runs=1)
+    covered = Policy(**{limit: allowed + 1})  # type: ignore[arg-type]
+    check_run(covered, before=before, in_features=9, out_features=4, asks=asks)
+    with pytest.raises(PolicyError) as caught:
+        check_run(Policy(**{limit: allowed}), before=before, in_features=9, out_features=4, asks=asks)  # type: ignore[arg-type]
+    assert (caught.value.limit, caught.value.allowed, caught.value.asked) == (limit, allowed, allowed + 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit"),
+    [
+        (Policy(protocols=("blind",)), "protocols"),
+        (Policy(schemes=("rlwe",)), "schemes"),
+        (Policy(reveals=()), "reveals"),
+    ],
+)
+def test_check_choices_names_what_is_not_allowed(policy: Policy, limit: str) -> None:
+    check_choices(policy, protocol="blind", scheme="rlwe", reveals="nothing")
+    with pytest.raises(PolicyError) as caught:
+        check_choices(policy, protocol="joint", scheme="paillier", reveals="gradients")
+    assert caught.value.limit == limit
+    check_choices(Policy(), protocol="joint", scheme="paillier", reveals="gradients")

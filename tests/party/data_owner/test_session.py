@@ -1,0 +1,342 @@
+import json
+import math
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from pyarrow import csv, parquet
+
+from moiety.config import DataOwnerRun as Settings
+from moiety.config import load_data_owner_run
+from moiety.contract.policy import Totals
+from moiety.contract.terms import encode_terms
+from moiety.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MalformedMessageError,
+    PeerAbortedError,
+    PeerIdentityError,
+    PeerUnreachableError,
+    PolicyError,
+    RemoteProtocolError,
+)
+from moiety.net.identity import create_identity
+from moiety.party.data_owner import features
+from moiety.party.data_owner import session as data_owner
+from moiety.party.data_owner.activations import ActivationFile
+from moiety.party.data_owner.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.party.data_owner.provide import provide
+from moiety.party.data_owner.session import DataOwnerParty
+from moiety.protocol.messages import Block, Kind
+from moiety.store import model as checkpoint
+from tests.support.pair import label_terms
+from tests.support.parties import (
+    NOBODY,
+    Files,
+    configure,
+    let_data_owner_dial,
+    make_parties,
+    meet,
+    rewrite_table,
+    with_column,
+)
+from tests.support.randomness import RecordedRandomness
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return make_parties(tmp_path)
+
+
+def party_of(files: Files, reports: list[str]) -> DataOwnerParty:
+    settings = load_data_owner_run(files.data_owner)
+    return DataOwnerParty(
+        settings,
+        table=read_features(settings),
+        ledger=None,
+        randomness=RecordedRandomness(b"party"),
+        report=reports.append,
+    )
+
+
+def block(kind: Kind, payload: bytes = b"") -> Block:
+    return Block(kind=kind, step=0, payload=payload)
+
+
+def hello(files: Files, **changes: object) -> Block:
+    settings = load_data_owner_run(files.data_owner)
+    digest = read_features(settings).id_digest(settings.table.id).hex()
+    terms = label_terms(
+        **{"run": "small", "rows": 600, "order_digest": digest, "batch": 256, "out_features": 4, **changes}
+    )
+    return block(Kind.HELLO, encode_terms(terms))
+
+
+@pytest.mark.parametrize("kind", [Kind.PUBLIC_KEY, Kind.REQUEST, Kind.FINISH, Kind.INITIAL_SHARE])
+def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
+    with pytest.raises(RemoteProtocolError, match="HELLO"):
+        list(party_of(files, []).receive(block(kind)))
+
+
+@pytest.mark.parametrize("kind", [Kind.HELLO, Kind.REQUEST, Kind.WEIGHTS])
+def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
+        list(party.receive(block(kind)))
+
+
+def test_party_refuses_a_key_that_is_none(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    with pytest.raises(MalformedMessageError):
+        list(party.receive(block(Kind.PUBLIC_KEY, b"short")))
+
+
+def test_party_says_what_was_agreed(files: Files) -> None:
+    reports: list[str] = []
+    party = party_of(files, reports)
+    (answer,) = party.receive(hello(files))
+    assert answer.kind is Kind.HELLO
+    assert party.contract is not None
+    drift, agreed = reports
+    assert drift.startswith(
+        "drift of 180 rows kept from training against the training rows: 0 values missing"
+    )
+    assert agreed == "train: 600 rows, 8 in_features, 4 out_features, rlwe-8192-141"
+
+
+def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    (answer,) = party.receive(block(Kind.FINISH))
+    assert answer.kind is Kind.FINISH
+    assert party.finished
+    assert not (files.data_owner.parent / "small").exists()
+
+
+def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
+    rewrite_table(files.data_owner.parent / "features.parquet", with_column("f2", [99.0] + [0.0] * 599))
+    configure(files.data_owner, {"prepare.f2": "none"})
+    reports: list[str] = []
+    list(party_of(files, reports).receive(hello(files)))
+    assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
+
+
+def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
+    party = party_of(files, [])
+    list(party.receive(hello(files)))
+    kept = party._features
+    assert isinstance(kept, ActivationFile)
+    settings = load_data_owner_run(files.data_owner)
+    assert party._preparation is not None
+    expected, _ = fixed_features(party._preparation.transform(read_features(settings)))
+    rows = np.array([599, 3, 3, 0])
+    for found, wanted in zip(
+        kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("limit", [8, 7])
+def test_session_removes_the_prepared_table_at_its_end(
+    files: Files, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    kept: list[ActivationFile] = []  # keeps them from being collected
+
+    class Recorded(ActivationFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            kept.append(self)
+
+    monkeypatch.setattr(data_owner, "ActivationFile", Recorded)
+    configure(files.data_owner, {"policy.released_z_per_row": limit})
+    assert (meet(files).data_owner is None) == (limit == 8)
+    assert [each._file.closed for each in kept] == [True]
+
+
+def test_session_ends_when_the_prepared_table_cannot_be_kept(files: Files) -> None:
+    (files.data_owner.parent / "small").write_bytes(b"")
+    meeting = meet(files)
+    assert isinstance(meeting.data_owner, CheckpointError)
+    assert "small cannot be written" in meeting.data_owner.message
+    assert isinstance(meeting.label_owner, PeerAbortedError)
+
+
+def test_provide_takes_a_csv_file_and_a_folder_of_parquet_files(files: Files) -> None:
+    path = files.data_owner.parent / "features.parquet"
+    table = parquet.read_table(path)
+    settings = load_data_owner_run(files.data_owner)
+    expected = prepared(settings)
+    csv.write_csv(table, path.with_suffix(".csv"))
+    configure(files.data_owner, {"table.source": "features.csv"})
+    assert prepared(load_data_owner_run(files.data_owner)) == expected
+    path.unlink()
+    path.mkdir()
+    for name, part in (("a", table.slice(0, 250)), ("b", table.slice(250))):
+        parquet.write_table(part, path / f"{name}.parquet")
+    assert prepared(settings) == expected
+
+
+def prepared(settings: Settings) -> tuple[str, str]:
+    table = read_features(settings)
+    fitted = fit_preparation(settings, table, rows=np.arange(400))
+    return table.id_digest(settings.table.id).hex(), fitted.to_json()
+
+
+def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(features, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
+    read_features(load_data_owner_run(files.data_owner))
+    assert shapes == [(2, 8)]
+
+
+def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None:
+    party = party_of(files, [])
+    answers = party.receive(hello(files, rows=599))
+    terms = json.loads(next(answers).payload)
+    assert (terms["rows"], terms["in_features"]) == (600, 0)
+    with pytest.raises(RemoteProtocolError, match="rows: own 600, peer 599"):
+        next(answers)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"table.source": "missing.parquet"}, ConfigError, "no file"),
+        ({"table.features": ["f0", "g1"]}, DataError, "no column 'g1'"),
+        ({"prepare.f9": "log"}, ConfigError, "f9"),
+        ({"table.features": ["f0", "note"], "prepare.note": "standard"}, DataError, "note"),
+    ],
+)
+def test_provide_refuses_a_table_that_does_not_suit(
+    files: Files, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    rewrite_table(
+        files.data_owner.parent / "features.parquet",
+        lambda table: table.append_column("note", pa.array(["a text"] * 600)),
+    )
+    configure(files.data_owner, {"table.features": ["f0"], **change})
+    with pytest.raises(error, match=says):
+        provide(files.data_owner, once=True, report=lambda _: None)
+
+
+def test_provide_refuses_infinite_values(files: Files) -> None:
+    rewrite_table(
+        files.data_owner.parent / "features.parquet", with_column("f5", [math.inf, -math.inf] + [0.5] * 598)
+    )
+    with pytest.raises(DataError, match=r"f5.*2") as caught:
+        provide(files.data_owner, once=True, report=lambda _: None)
+    assert caught.value.hint
+
+
+def test_provide_counts_what_it_releases_over_all_runs(files: Files) -> None:
+    configure(files.data_owner, {"policy.released_z_per_row": 12})
+    first = meet(files)
+    assert first.result is not None
+    assert first.reports[-1] == "finished; z released per row so far: 8 of 12"
+    ledger = open_ledger(load_data_owner_run(files.data_owner))
+    totals = ledger.totals()
+    ledger.close()
+    assert totals == Totals(released_z_per_row=8, predictions=0, steps=4, runs=1)
+    again = meet(files)
+    for error in (again.label_owner, again.data_owner):
+        assert isinstance(error, PolicyError)
+        assert (error.limit, error.allowed, error.asked) == ("released_z_per_row", 12, 16)
+
+
+def test_provide_keeps_its_ledger_when_the_run_gets_another_name(files: Files) -> None:
+    configure(files.data_owner, {"policy.released_z_per_row": 8})
+    assert meet(files).result is not None
+    for path in (files.label_owner, files.data_owner):
+        configure(path, {"run": "renamed"})
+    assert isinstance(meet(files).data_owner, PolicyError)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [("runs", 1), ("steps", 7)])
+def test_provide_counts_runs_and_steps_over_all_runs(files: Files, limit: str, allowed: int) -> None:
+    configure(files.data_owner, {f"policy.{limit}": allowed})
+    assert meet(files).result is not None
+    again = meet(files)
+    for error in (again.label_owner, again.data_owner):
+        assert isinstance(error, PolicyError)
+        assert (error.limit, error.allowed, error.asked) == (limit, allowed, 2 if limit == "runs" else 8)
+
+
+def test_provide_keeps_its_ledger_when_certificate_and_table_move(files: Files) -> None:
+    """What the peer can change, a certificate, and where files lie do not start a new count."""
+    configure(files.data_owner, {"policy.runs": 1})
+    assert meet(files).result is not None
+    bank, telco = files.label_owner.parent, files.data_owner.parent
+    create_identity(bank / "new", "bank")
+    (bank / "new" / "own.key").replace(bank / "own.key")
+    (telco / "bank.crt").write_bytes((bank / "new" / "own.crt").read_bytes())
+    (bank / "new" / "own.crt").replace(bank / "own.crt")
+    (telco / "archive").mkdir()
+    (telco / "features.parquet").rename(telco / "archive" / "features.parquet")
+    configure(files.data_owner, {"table.source": "archive/features.parquet"})
+    assert isinstance(meet(files).data_owner, PolicyError)
+
+
+def test_ledger_of_an_earlier_version_is_taken_over(files: Files) -> None:
+    settings = load_data_owner_run(files.data_owner)
+    certificate = x509.load_pem_x509_certificate(settings.peer[0].certificate.read_bytes())
+    peer = certificate.fingerprint(SHA256()).hex()[:16]
+    assert isinstance(settings.table.source, Path)
+    table = sha256(str(settings.table.source.resolve()).encode()).hexdigest()[:16]
+    earlier = files.data_owner.parent / "ledger" / f"{peer}-{table}.jsonl"
+    earlier.parent.mkdir()
+    earlier.write_text('{"released_z_per_row": 635, "predictions": 7}\n', encoding="utf-8")
+    with closing(open_ledger(settings)) as ledger:
+        assert ledger.totals() == Totals(released_z_per_row=635, predictions=7)
+    assert not earlier.exists()
+    with closing(open_ledger(settings)) as ledger:
+        assert ledger.totals().predictions == 7
+
+
+def test_provide_refuses_a_damaged_ledger(files: Files) -> None:
+    assert meet(files).result is not None
+    path = load_data_owner_run(files.data_owner).ledger
+    path.write_bytes(path.read_bytes()[:-4])
+    meeting = meet(files)
+    assert meeting.data_owner is not None
+    assert meeting.data_owner.exit_code == 7
+    assert "damaged" in meeting.data_owner.message
+
+
+def test_provide_saves_what_predicting_needs(files: Files) -> None:
+    assert meet(files).result is not None
+    arrays, facts = checkpoint.load_model(files.data_owner.parent / "small")
+    assert set(arrays) == {"share", "dither_key", "weight_seed"}
+    assert facts["updates"] == 4
+
+
+def test_provide_once_gives_up_when_nobody_listens(files: Files) -> None:
+    let_data_owner_dial(files, NOBODY)
+    configure(files.data_owner, {"peer.connect_deadline": 0.5})
+    reports: list[str] = []
+    with pytest.raises(PeerUnreachableError, match="no connection to") as caught:
+        provide(files.data_owner, once=True, report=reports.append)
+    assert "firewall" in caught.value.hint
+    assert reports == [f"600 rows ready; dialling {NOBODY} for bank"]
+
+
+def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PeerIdentityError("another certificate is pinned")
+
+    let_data_owner_dial(files, NOBODY)
+    monkeypatch.setattr("moiety.net.connect.dial", refuse)
+    # Without `once`, every other error is reported and the next session waited for.
+    with pytest.raises(PeerIdentityError):
+        provide(files.data_owner, report=lambda _: None)
