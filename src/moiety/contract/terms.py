@@ -6,11 +6,11 @@ the other's terms. Imported by the contract.
 """
 
 import json
-from importlib.metadata import version
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from moiety import __version__
 from moiety.config import SplitBy
 from moiety.contract.assignment import Assignment
 from moiety.contract.policy import Policy, Revealed, Totals
@@ -19,8 +19,6 @@ from moiety.crypto.schemes import SchemeName
 from moiety.errors import ContractMismatchError, MalformedMessageError
 
 WIRE_VERSION: Final = 4
-
-SOFTWARE_VERSION: Final = version("moiety")
 
 ROWS_LIMIT: Final = 2**32
 FEATURES_LIMIT: Final = 2**16
@@ -109,7 +107,7 @@ class LabelOwnerTerms(Terms):
     """
 
     nonce: Hex32
-    software: Software = SOFTWARE_VERSION
+    software: Software = __version__
     epochs_done: Annotated[int, Field(ge=0, le=10_000)] = 0
     out_features: Annotated[int, Field(ge=1, le=4096)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -125,7 +123,7 @@ class DataOwnerTerms(Terms):
     """The data owner's side: the width of its activations, its policy, and what it released before."""
 
     nonce: Hex32
-    software: Software = SOFTWARE_VERSION
+    software: Software = __version__
     in_features: Annotated[int, Field(ge=0, le=FEATURES_LIMIT)]
     activations: Literal["fixed", "trained"] = "fixed"
     parameters: Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9+-]*$")] = ""
