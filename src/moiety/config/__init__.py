@@ -19,10 +19,10 @@ from moiety.config.sections import (
     DataOwnerRun,
     LabelCheckpointing,
     LabelOwnerRun,
-    LocalTraining,
     Peer,
 )
 from moiety.config.split import PeriodSplit, SplitBy
+from moiety.config.training import LocalTraining
 from moiety.errors import ConfigError
 
 __all__ = [
