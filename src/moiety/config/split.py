@@ -103,7 +103,7 @@ class PeriodSplit(Section):
 
 
 class FeatureSplit(PeriodSplit):
-    """Which rows are validated and tested on, where a column decides: one of one's own, or the peer's."""
+    """Which rows are validated and tested on, where a column decides: an own one, or the peer's."""
 
     @model_validator(mode="after")
     def _something_to_say(self) -> Self:
