@@ -112,10 +112,10 @@ STEP_DONE: Final = _event(
 )
 EPOCH_DONE: Final = _event("epoch_done", logging.INFO, "epoch", "step", meaning="a pass is over")
 CHECKPOINT_WRITTEN: Final = _event(
-    "checkpoint_written", logging.INFO, "step", meaning="this side's half of a checkpoint is on disk"
+    "checkpoint_written", logging.INFO, "step", meaning="this side's checkpoint is on disk"
 )
-RUN_RESUMED: Final = _event("run_resumed", logging.INFO, "step", meaning="an unfinished run goes on")
-MODEL_SAVED: Final = _event("model_saved", logging.INFO, "step", meaning="this side's half is on disk")
+RUN_RESUMED: Final = _event("run_resumed", logging.INFO, "step", meaning="an unfinished run is resumed")
+MODEL_SAVED: Final = _event("model_saved", logging.INFO, "step", meaning="this side's model is on disk")
 ROWS_SCORED: Final = _event("rows_scored", logging.INFO, "rows", meaning="the label owner has its scores")
 SESSION_ABORTED: Final = _event(
     "session_aborted",
