@@ -131,6 +131,12 @@ def test_pages_name_files_that_exist() -> None:
         assert lost == [], page.name
 
 
+def test_pages_say_resume_and_no_other_word_for_it() -> None:
+    for page in PAGES:
+        others = re.findall(r"\b(?:go|goes|going|gone|went) on\b", page.read_text(encoding="utf-8"))
+        assert others == [], page.name
+
+
 def test_index_lists_every_page_and_decision_by_its_title() -> None:
     listed = TITLED_LINK.findall((DOCS / "index.md").read_text(encoding="utf-8"))
     titles = {name: f"{number}. {title}" if number else title for number, title, name in listed}
