@@ -4,8 +4,8 @@
 everything that their runs wrote, and `expected.json`, what has to be found there. Both parties run in this
 process over a channel in memory, with the parameters of production: there are no keys and certificates.
 
-tests/recorded/v0.1.0 was made by this program on revision 74b047c, where modules had other names. Its files are
-never made again: a later revision records into a folder of its own.
+tests/recorded/v0.1.0 was made by this program on revision 74b047c, where modules had other names. Its files
+are never made again: a later revision records into a folder of its own.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -295,7 +295,7 @@ def record(folder: Path, name: str, case: Case) -> None:
         expected = finished_model(bank, telco)
         (bank / "recorded" / RESULT_FILE).unlink()  # names the folder, and is read by nobody
     settings = load_data_owner_run(telco / "run.toml")
-    expected["ledger"] = asdict(read_ledger(settings.ledger).totals)
+    expected["ledger"] = read_ledger(settings.ledger).totals.model_dump()
     kept = kept_contract(settings.folder)
     assert kept is not None
     expected["contract"] = kept.digest

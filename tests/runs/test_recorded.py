@@ -9,14 +9,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from pyarrow import csv
 
-from moiety.config import DataOwnerRun, LabelOwnerRun, load_data_owner_run, load_label_owner_run
+from moiety.cli.contract import contract_lines, said
+from moiety.cli.ledger import ledger_lines
+from moiety.config import (
+    DataOwnerRun,
+    LabelOwnerRun,
+    Policy,
+    limit_label,
+    load_data_owner_run,
+    load_label_owner_run,
+)
+from moiety.contract.terms import field_label
 from moiety.crypto.sampling import SystemRandomness
 from moiety.demo.local import attach_data_owner
 from moiety.net.channel import MemoryChannel, memory_pair
@@ -123,7 +133,7 @@ def test_recorded_run_files_ledger_and_contracts_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     recorded = copied(case, tmp_path, monkeypatch)
-    assert asdict(read_ledger(recorded.data_owner.ledger).totals) == recorded.expected["ledger"]
+    assert read_ledger(recorded.data_owner.ledger).totals.model_dump() == recorded.expected["ledger"]
     for run in recorded.runs:
         kept = kept_contract(run.folder)
         assert kept is not None
@@ -133,12 +143,35 @@ def test_recorded_run_files_ledger_and_contracts_are_read(
 
 def test_recorded_options_mean_what_they_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = copied("v0.1.0/blind-finished", tmp_path, monkeypatch).data_owner.limits
-    assert limits["released_z_per_row"] == 640
-    assert (limits["predictions"], limits["smallest_batch"]) == (1000, 16)
-    assert (limits["steps"], limits["runs"]) == (500, 5)
-    assert (limits["wide_layer"], limits["early_stopping"]) == (False, True)
-    chosen = (limits["protocols"], limits["schemes"], limits["reveals"])
-    assert chosen == (("blind", "acml"), ("rlwe",), ())
+    assert limits == Policy(
+        released_z_per_row=640,
+        predictions=1000,
+        smallest_batch=16,
+        steps=500,
+        runs=5,
+        wide_layer=False,
+        early_stopping=True,
+        protocols=("blind", "acml"),
+        schemes=("rlwe",),
+        reveals=(),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recorded_ledger_and_contracts_are_printed_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    recorded = copied(case, tmp_path, monkeypatch)
+    data_owner = recorded.folder / "telco" / "run.toml"
+    released = recorded.expected["ledger"]["released_z_per_row"]
+    counted = f"{limit_label('released_z_per_row')} {released} 640 {640 - released}"
+    assert counted in [" ".join(line.split()) for line in ledger_lines(data_owner)]
+    for run_file in (data_owner, recorded.folder / "bank" / "run.toml"):
+        lines = [" ".join(line.split()) for line in contract_lines(run_file)]
+        agreed = lines[lines.index("the data owner:") :]
+        for name, value in recorded.data_owner.limits:
+            assert f"{field_label(f'policy.{name}')} {said(value)}" in agreed
+        assert any(line.startswith("changed since: version of the messages is 5") for line in lines)
 
 
 @pytest.mark.parametrize("case", FINISHED)

@@ -7,8 +7,17 @@ only.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from moiety.config.policy import Policy, PolicySection
 from moiety.config.prepare import PrepareRule
 from moiety.config.problems import refusal
 from moiety.config.section import Section
@@ -21,19 +30,17 @@ from moiety.config.values import (
     ClassWeights,
     Column,
     Columns,
-    Count,
     Factory,
     File,
     IdRules,
     Name,
     Option,
+    ProtocolName,
+    Revealed,
+    SchemeName,
     Seconds,
     Widths,
 )
-
-ProtocolName = Literal["blind", "joint", "acml"]
-SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
-Revealed = Literal["gradients"]
 
 
 class OwnFiles(Section):
@@ -95,6 +102,15 @@ class ProtocolChoice(Section):
     name: ProtocolName = "blind"
     scheme: SchemeName = "rlwe"
     reveals: Revealed | None = None
+
+    @property
+    def allowed(self) -> dict[str, tuple[str, ...]]:
+        """What a policy allows that names none of these: what is chosen here, and no more."""
+        return {
+            "protocols": (self.name,),
+            "schemes": (self.scheme,),
+            "reveals": (self.reveals,) if self.reveals else (),
+        }
 
     @model_validator(mode="after")
     def _says_what_it_reveals(self) -> Self:
@@ -308,37 +324,6 @@ class Training(LocalTraining):
         return any(limit is not None for limit in limits)
 
 
-class PolicyLimits(Section):
-    """`[policy]`: what the data owner allows this peer on this table, over all runs.
-
-    Args:
-        released_z_per_row: values of z released for any one row.
-        predictions: rows scored by `predict`.
-        smallest_batch: rows of the smallest training batch.
-        wide_layer: allow out_features >= in_features, which lets the label owner solve for the
-            features.
-        early_stopping: allow a training to end before the agreed epochs; when it ends depends on labels.
-        steps: training steps; no limit of their own if left out.
-        runs: trainings that are begun; no limit of their own if left out.
-        protocols: message flows; the one under [protocol] if left out.
-        schemes: cryptosystems; the one under [protocol] if left out.
-        reveals: what may be shown to this party of the peer's; what [protocol] says if left out.
-        ledger: folder of the totals; "ledger" beside the run file if left out.
-    """
-
-    released_z_per_row: Count = 640
-    predictions: Count = 100_000
-    smallest_batch: Annotated[int, Field(ge=1, le=2**20)] = 256
-    wide_layer: bool = False
-    early_stopping: bool = True
-    steps: Count | None = None
-    runs: Count | None = None
-    protocols: Annotated[tuple[ProtocolName, ...], Field(strict=False, min_length=1)] | None = None
-    schemes: Annotated[tuple[SchemeName, ...], Field(strict=False, min_length=1)] | None = None
-    reveals: Annotated[tuple[Revealed, ...], Field(strict=False)] | None = None
-    ledger: File | None = None
-
-
 class Checkpointing(Section):
     """`[checkpoint]`: what a party keeps of an unfinished run.
 
@@ -423,20 +408,13 @@ class DataOwnerRun(Run):
     split: FeatureSplit = FeatureSplit()
     model: BottomModel = BottomModel()
     train: LocalTraining = LocalTraining()
-    policy: PolicyLimits = PolicyLimits()
+    policy: PolicySection = Field(default=PolicySection(), validate_default=True)
     checkpoint: Checkpointing = Checkpointing()
 
     @property
-    def limits(self) -> dict[str, Any]:
-        """The policy with everything said: what is left out is what [protocol] names."""
-        chosen = self.protocol
-        limits = self.policy.model_dump(exclude={"ledger"})
-        usual = {
-            "protocols": (chosen.name,),
-            "schemes": (chosen.scheme,),
-            "reveals": (chosen.reveals,) if chosen.reveals else (),
-        }
-        return limits | {name: value for name, value in usual.items() if limits[name] is None}
+    def limits(self) -> Policy:
+        """The policy as the peer is told it: without the place of the ledger."""
+        return Policy(**{name: getattr(self.policy, name) for name in Policy.model_fields})
 
     @property
     def ledger(self) -> Path:
@@ -450,15 +428,22 @@ class DataOwnerRun(Run):
         """Whether a training session trains a bottom model."""
         return self.model.bottom is not None and not self.model.frozen
 
+    @field_validator("policy")
+    @classmethod
+    def _allows_what_is_chosen(cls, policy: PolicySection, info: ValidationInfo) -> PolicySection:
+        """Say what is left out: what [protocol] names, the narrowest policy that works."""
+        chosen: ProtocolChoice | None = info.data.get("protocol")
+        said = {} if chosen is None else chosen.allowed
+        return policy.model_copy(
+            update={name: names for name, names in said.items() if name not in policy.model_fields_set}
+        )
+
     @model_validator(mode="after")
     def _chooses_what_it_allows(self) -> Self:
-        limits = self.limits
-        chosen: dict[str, str] = {"protocols": self.protocol.name, "schemes": self.protocol.scheme}
-        chosen |= {"reveals": self.protocol.reveals} if self.protocol.reveals else {}
-        for name, choice in chosen.items():
-            if choice not in limits[name]:
+        for name, names in self.protocol.allowed.items():
+            if not set(names) <= set(getattr(self.policy, name)):
                 raise refusal(
-                    f'has "{choice}" under [protocol], and policy.{name} does not allow it',
+                    f'has "{names[0]}" under [protocol], and policy.{name} does not allow it',
                     hint=f"choose what the policy allows, or add it to policy.{name}",
                 )
         return self

@@ -93,6 +93,11 @@ def either(hint: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+ProtocolName = Literal["blind", "joint", "acml"]
+SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
+Revealed = Literal["gradients"]
+"""What a run may show the data owner beyond what is public: gradients give the labels away."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z")]
 File = Annotated[Path, PlainValidator(resolved)]
 Address = Annotated[str, AfterValidator(_address)]
