@@ -17,7 +17,7 @@ from moiety.contract.assignment import TEST as TEST_ROWS
 from moiety.contract.assignment import TRAINING, Assignment
 from moiety.contract.assignment import VALIDATION as VALIDATION_ROWS
 from moiety.contract.contract import Contract
-from moiety.contract.stated import common
+from moiety.contract.stated import common, proposed
 from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms
 from moiety.data.table import Table
 from moiety.errors import ConfigError
@@ -76,8 +76,6 @@ class Training:
     activations: Activations
     split: SplitBy = "drawn"
     assignment: Assignment | None = None
-    may_stop: bool = False
-    keep: Literal["last", "best"] = "last"
     policy: Policy = field(default_factory=Policy)
     before: Totals = field(default_factory=Totals)
     assumed: tuple[str, ...] = ()
@@ -108,10 +106,11 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
         "order_digest": _ANY_DIGEST,
         "nonce": _ANY_DIGEST,
     }
+    proposal = proposed(settings, purpose="train") if isinstance(settings, LabelOwnerRun) else {}
     if training.in_features < 1:
         raise ConfigError("--in-features is out of its range", hint="it should be greater than 0")
     try:
-        label_owner = LabelOwnerTerms.model_validate({**both, **_proposed(training)})
+        label_owner = LabelOwnerTerms.model_validate({**both, **proposal, **_proposed(training)})
         data_owner = DataOwnerTerms.model_validate({**both, **_answered(training)})
     except ValidationError as error:
         raise _out_of_range(error) from None
@@ -139,8 +138,6 @@ def _of_label_owner(settings: LabelOwnerRun, options: Options) -> Training:
         activations=_activations(settings, options),
         split=settings.split.decided_by,
         assignment=_assignment(settings, options, table, rows, fractions, assumed),
-        may_stop=settings.train.may_stop,
-        keep="best" if settings.train.keeps_best else "last",
         policy=Policy.model_validate(settings.protocol.allowed),
         assumed=tuple(assumed),
     )
@@ -263,8 +260,6 @@ def _proposed(training: Training) -> dict[str, object]:
         "batch": training.batch,
         "validation": training.validation if training.split == "drawn" else 0.0,
         "test": training.test if training.split == "drawn" else 0.0,
-        "may_stop": training.may_stop,
-        "keep": training.keep,
         "assigned": _stated_by("label-owner", training),
     }
 
