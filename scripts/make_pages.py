@@ -152,7 +152,9 @@ def _keys(model: Schema, models: Schema) -> list[str]:
     required = model.get("required", ())
     rows = []
     for name, each in model["properties"].items():
-        default = "required" if name in required else _default(each.get("default"))
+        # "... if left out" says more than the model's default: what [protocol] names, for one.
+        shown = None if "if left out" in each["description"] else each.get("default")
+        default = "required" if name in required else _default(shown)
         values = "table, see below" if _inner(each) else _values(each, models)
         rows.append([f"`{name}`", values, default, each["description"]])
     return table(["key", "value", "default", "meaning"], rows)

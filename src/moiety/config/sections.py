@@ -7,8 +7,9 @@ only.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from moiety.config.policy import Policy, PolicySection
 from moiety.config.prepare import PrepareRule
 from moiety.config.problems import refusal
 from moiety.config.section import Section
@@ -19,17 +20,15 @@ from moiety.config.training import BottomModel, LocalTraining, ModelShape, Task,
 from moiety.config.values import (
     Address,
     Column,
-    Count,
     EnvironmentVariable,
     File,
     Interval,
     Name,
+    ProtocolName,
+    Revealed,
+    SchemeName,
     Seconds,
 )
-
-ProtocolName = Literal["blind", "joint", "acml"]
-SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
-Revealed = Literal["gradients"]
 
 
 class OwnFiles(Section):
@@ -92,6 +91,15 @@ class ProtocolChoice(Section):
         'labels from them. Required for "joint" and "acml", refused for "blind".',
     )
 
+    @property
+    def allowed(self) -> dict[str, tuple[str, ...]]:
+        """What a policy allows that names none of these: what is chosen here, and no more."""
+        return {
+            "protocols": (self.name,),
+            "schemes": (self.scheme,),
+            "reveals": (self.reveals,) if self.reveals else (),
+        }
+
     @model_validator(mode="after")
     def _says_what_it_reveals(self) -> Self:
         if self.name == "blind" and self.reveals is not None:
@@ -103,40 +111,6 @@ class ProtocolChoice(Section):
                 hint='write reveals = "gradients" on both sides if you accept that, or name = "blind"',
             )
         return self
-
-
-class PolicyLimits(Section):
-    """What the data owner allows this peer on this table, over all runs."""
-
-    released_z_per_row: Count = Field(
-        default=640, description="Values of z released for any one row: units x passes."
-    )
-    predictions: Count = Field(default=100_000, description="Rows scored by `moiety predict`.")
-    smallest_batch: int = Field(
-        default=256, ge=1, le=2**20, description="Rows of the smallest training batch."
-    )
-    wide_layer: bool = Field(
-        default=False,
-        description="Allow as many units as inputs, or more. The label owner can then solve for the "
-        "features.",
-    )
-    early_stopping: bool = Field(
-        default=True, description="Allow a training to end before the agreed epochs; when depends on labels."
-    )
-    steps: Count | None = Field(default=None, description="Training steps; no limit if left out.")
-    runs: Count | None = Field(default=None, description="Trainings begun; no limit if left out.")
-    protocols: Annotated[tuple[ProtocolName, ...], Field(strict=False, min_length=1)] | None = Field(
-        default=None, description="Message flows; the one under [protocol] if left out."
-    )
-    schemes: Annotated[tuple[SchemeName, ...], Field(strict=False, min_length=1)] | None = Field(
-        default=None, description="Encryptions; the one under [protocol] if left out."
-    )
-    reveals: Annotated[tuple[Revealed, ...], Field(strict=False)] | None = Field(
-        default=None, description="What may be shown to this side; what [protocol] says if left out."
-    )
-    ledger: File | None = Field(
-        default=None, description='Folder of the totals; "ledger" beside the run file if left out.'
-    )
 
 
 class Checkpointing(Section):
@@ -227,20 +201,13 @@ class DataOwnerRun(Run):
     split: FeatureSplit = FeatureSplit()
     model: BottomModel = BottomModel()
     train: LocalTraining = LocalTraining()
-    policy: PolicyLimits = PolicyLimits()
+    policy: PolicySection = Field(default=PolicySection(), validate_default=True)
     checkpoint: Checkpointing = Checkpointing()
 
     @property
-    def limits(self) -> dict[str, Any]:
-        """The policy with everything said: what is left out is what [protocol] names."""
-        chosen = self.protocol
-        limits = self.policy.model_dump(exclude={"ledger"})
-        usual = {
-            "protocols": (chosen.name,),
-            "schemes": (chosen.scheme,),
-            "reveals": (chosen.reveals,) if chosen.reveals else (),
-        }
-        return limits | {name: value for name, value in usual.items() if limits[name] is None}
+    def limits(self) -> Policy:
+        """The policy as the peer is told it: without the place of the ledger."""
+        return Policy(**{name: getattr(self.policy, name) for name in Policy.model_fields})
 
     @property
     def ledger(self) -> Path:
@@ -254,15 +221,22 @@ class DataOwnerRun(Run):
         """Whether a training session trains a bottom model."""
         return self.model.bottom is not None and not self.model.frozen
 
+    @field_validator("policy")
+    @classmethod
+    def _allows_what_is_chosen(cls, policy: PolicySection, info: ValidationInfo) -> PolicySection:
+        """Say what is left out: what [protocol] names, the narrowest policy that works."""
+        chosen: ProtocolChoice | None = info.data.get("protocol")
+        said = {} if chosen is None else chosen.allowed
+        return policy.model_copy(
+            update={name: names for name, names in said.items() if name not in policy.model_fields_set}
+        )
+
     @model_validator(mode="after")
     def _chooses_what_it_allows(self) -> Self:
-        limits = self.limits
-        chosen: dict[str, str] = {"protocols": self.protocol.name, "schemes": self.protocol.scheme}
-        chosen |= {"reveals": self.protocol.reveals} if self.protocol.reveals else {}
-        for name, choice in chosen.items():
-            if choice not in limits[name]:
+        for name, names in self.protocol.allowed.items():
+            if not set(names) <= set(getattr(self.policy, name)):
                 raise refusal(
-                    f'has "{choice}" under [protocol], and policy.{name} does not allow it',
+                    f'has "{names[0]}" under [protocol], and policy.{name} does not allow it',
                     hint=f"choose what the policy allows, or add it to policy.{name}",
                 )
         return self

@@ -106,6 +106,11 @@ Name = Annotated[
 ]
 File = Annotated[Path, PlainValidator(resolved), _form("path")]
 Address = Annotated[str, AfterValidator(_address), _form('"host:port"')]
+ProtocolName = Literal["blind", "joint", "acml"]
+SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
+Revealed = Literal["gradients"]
+"""What a run may show the data owner beyond what is public: gradients give the labels away."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Column = Annotated[str, Field(min_length=1)]
 # TOML has lists only; a tuple cannot be changed afterwards.
