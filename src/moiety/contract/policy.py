@@ -6,12 +6,12 @@ are enforced at the data owner, before an answer leaves. Pure rules: the file th
 `checkpoint`'s. Imported by contract and protocol.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 import numpy as np
 
-from moiety.contract.products import ProtocolName
+from moiety.config.protocols import protocol_names
 from moiety.contract.schedule import RowIndices
 from moiety.crypto.schemes import SchemeName
 from moiety.errors import PolicyError
@@ -61,7 +61,7 @@ class Policy:
     smallest_batch: int = 256
     wide_layer: bool = False
     early_stopping: bool = True
-    protocols: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    protocols: tuple[str, ...] = field(default_factory=protocol_names)
     schemes: tuple[SchemeName, ...] = get_args(SchemeName)
     reveals: tuple[Revealed, ...] = get_args(Revealed)
 
@@ -197,7 +197,7 @@ def check_run(policy: Policy, *, before: Totals, in_features: int, out_features:
     require("runs", allowed=policy.runs, asked=before.runs + asks.runs)
 
 
-def check_choices(policy: Policy, *, protocol: ProtocolName, scheme: SchemeName, reveals: str) -> None:
+def check_choices(policy: Policy, *, protocol: str, scheme: SchemeName, reveals: str) -> None:
     """Refuse a message flow, a cryptosystem or a revealed quantity that is not allowed; both sides ask.
 
     Args:

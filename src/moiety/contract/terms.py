@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moiety.config import SplitBy
+from moiety.config.protocols import ProtocolName, protocol_names
 from moiety.contract.assignment import Assignment
 from moiety.contract.policy import Policy, Revealed, Totals
-from moiety.contract.products import ProtocolName
 from moiety.crypto.schemes import SchemeName
 from moiety.errors import ContractMismatchError, MalformedMessageError
 
@@ -141,7 +141,7 @@ class DataOwnerTerms(Terms):
     wide_layer: bool
     early_stopping: bool = True
     assigned: Assigned | None = None
-    protocols: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    protocols: tuple[ProtocolName, ...] = Field(default_factory=protocol_names)
     schemes: tuple[SchemeName, ...] = get_args(SchemeName)
     may_reveal: tuple[Revealed, ...] = get_args(Revealed)
 
