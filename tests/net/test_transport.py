@@ -25,9 +25,9 @@ from moiety.errors import (
 from moiety.net.channel import MAX_FRAME_BYTES, Channel
 from moiety.net.identity import Identity, create_identity, load_identity
 from moiety.net.transport import Listener, dial
+from tests.support.patience import PATIENCE
 
 LOOPBACK = "127.0.0.1:0"
-PATIENCE = 20.0
 
 
 class Parties(NamedTuple):
@@ -310,7 +310,7 @@ def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, list
 def test_second_session_is_refused_while_one_is_open(parties: Parties, listener: Listener) -> None:
     with connected(parties, listener) as (dialled, accepted):
         with pytest.raises(PeerUnreachableError, match=r"another one|another session"):
-            dial_bank(parties, listener.address, seconds=1)
+            dial_bank(parties, listener.address)
         dialled.send(b"undisturbed")
         assert accepted.receive(deadline_seconds=PATIENCE) == b"undisturbed"
 
