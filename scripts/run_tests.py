@@ -13,7 +13,8 @@ from typing import Final
 PARTS: Final = {"fast": "not slow and not campaign and not faults", "slow": "slow"}
 REST: Final = """
 This was the fast part. `make slow` runs the rest: whole runs, real processes and long attacks, for minutes.
-`make check` runs both with coverage, and format, lint and types; `make faults` and `make campaign` full counts.
+`make check` runs both with coverage, beside format, lint and types. `make faults` and `make campaign` are
+the same faults and attacks at full count.
 """
 
 

@@ -355,6 +355,7 @@ def test_send_ends_when_a_slow_peer_disappears(parties: Parties, listener: Liste
             filling.result(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waiting", [0, 1])
 def test_peer_that_vanishes_without_a_word_is_noticed(
     parties: Parties, listener: Listener, waiting: int

@@ -92,6 +92,7 @@ def test_connection_broken_at_random_bytes(
     assert run.attempts == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [False, True])
 def test_half_open_connection_is_replaced(
     files: Files, unbroken: FaultyRun, monkeypatch: pytest.MonkeyPatch, *, answers: bool
@@ -111,6 +112,7 @@ def test_connection_that_stalls_for_a_moment_is_used_again(
     assert (run.struck, run.connections) == (1, 1)
 
 
+@pytest.mark.slow
 def test_connection_that_stalls_is_replaced_and_does_not_disturb_when_it_is_back(
     files: Files, unbroken: FaultyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def test_connection_that_stalls_is_replaced_and_does_not_disturb_when_it_is_back
     assert run.connections > 1
 
 
+@pytest.mark.slow
 def test_slow_connection_needs_no_other(
     files: Files, unbroken: FaultyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

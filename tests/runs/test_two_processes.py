@@ -114,7 +114,7 @@ def test_provide_that_dials_answers_runs_in_turn(files: Files, tmp_path: Path) -
 
 
 def write_frames_of_the_next_version() -> None:
-    frame.WIRE_VERSION += 1  # type: ignore[misc]
+    vars(frame)["WIRE_VERSION"] = WIRE_VERSION + 1
 
 
 def test_both_processes_name_another_wire_version(files: Files) -> None:
