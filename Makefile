@@ -37,7 +37,8 @@ check: $(VENV)/installed
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.size_gate
 	$(BIN)/coverage erase
-	$(MAKE) test slow COVERAGE=--coverage
+	$(MAKE) test COVERAGE=--coverage
+	$(MAKE) slow COVERAGE=--coverage
 	$(BIN)/coverage report --fail-under=95
 
 # A few minutes. BENCH="ntt memory" measures these only; figures that are not measured are kept.

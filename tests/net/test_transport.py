@@ -1,3 +1,4 @@
+import math
 import select
 import socket
 from collections.abc import Iterator
@@ -307,7 +308,10 @@ def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, list
                 assert dialled.receive(deadline_seconds=PATIENCE) == b"echo"
 
 
-def test_second_session_is_refused_while_one_is_open(parties: Parties, listener: Listener) -> None:
+def test_second_session_is_refused_while_one_is_open(
+    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moiety.net.transport.RETRY_SECONDS", math.inf)  # so it tries once
     with connected(parties, listener) as (dialled, accepted):
         with pytest.raises(PeerUnreachableError, match=r"another one|another session"):
             dial_bank(parties, listener.address)

@@ -15,7 +15,9 @@ from tests.support.parties import Outcome
 from tests.support.patience import PATIENCE
 
 SERVER: Final = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.support.killed_processes"])
+# With what a training loads only when it needs it, which takes longer than a short training itself.
+LATE: Final = ["torch._dynamo", "sklearn.impute", "sklearn.preprocessing", "rich.progress"]
+SERVER.set_forkserver_preload(["tests.support.killed_processes", *LATE])
 
 
 class _Lines:
