@@ -20,11 +20,12 @@ from sklearn.preprocessing import (
 )
 
 from moiety.config import ColumnRule
+from moiety.data.ordered import Ordered
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
-from moiety.data.usual_rule import RANGE, usual_rule
+from moiety.data.usual_rule import RANGE, usual_number_rule
 from moiety.errors import CheckpointCorruptError, DataError
-from tests.data.test_preparation import table
+from tests.data.test_preparation import drifts, table, unseen
 from tests.support.randomness import words_of
 
 N = 999
@@ -122,7 +123,7 @@ def test_rare_and_unseen_categories_share_an_input() -> None:
     assert prepared.names == ("a=x", "a=y", "a other")
     later = table(a=["z", "new", "x", None])
     np.testing.assert_array_equal(prepared.transform(later), [[0, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 1]])
-    assert prepared.unseen(later) == {"a": 1}
+    assert unseen(prepared, later) == {"a": 1}
 
 
 def test_a_column_whose_categories_are_all_rare_is_left_out() -> None:
@@ -162,7 +163,7 @@ def test_a_value_missing_for_the_first_time_at_prediction_is_imputed_and_counted
     median, known = prepared.transform(later)
     np.testing.assert_allclose(median[0], known[0])  # the median of the training rows is 2
     np.testing.assert_array_equal(median[1:], [0, 0])
-    assert [(each.name, each.newly_missing) for each in prepared.drift(later)] == [("a", 1), ("b", 1)]
+    assert [(each.name, each.newly_missing) for each in drifts(prepared, later)] == [("a", 1), ("b", 1)]
 
 
 def test_a_column_without_any_value_at_prediction_has_no_kind() -> None:
@@ -200,7 +201,8 @@ def test_preparation_is_fitted_on_training_rows_only() -> None:
 
 
 def usual(values: Any) -> str:
-    return usual_rule(np.asarray(values), column="a", source="t.csv").rule
+    numbers_N = np.asarray(values)
+    return usual_number_rule(numbers_N, Ordered.of(numbers_N)).rule
 
 
 def test_usual_rule_standardises_what_stays_in_range() -> None:
@@ -277,7 +279,8 @@ def test_any_column_is_prepared_finite_and_saved_exactly(values: list[Any], most
     loaded = Preparation.from_json(prepared.to_json())
     assert loaded == prepared
     np.testing.assert_array_equal(loaded.transform(source), inputs_ND)
-    for drift in loaded.drift(source, rows=rows):  # the training rows against themselves
+    others = np.setdiff1d(np.arange(len(values)), rows)
+    for drift in drifts(loaded, source, training=others):  # the training rows against themselves
         assert (drift.unseen, drift.outside, drift.newly_missing) == (0, 0, 0)
         assert drift.stability == pytest.approx(0)
 
@@ -291,7 +294,7 @@ def test_what_an_early_release_saved_is_read_and_refuses_missing_numbers() -> No
     prepared = Preparation.from_json(SAVED_BEFORE)
     later = table(a=[4.0, 0.0], b=["y", "z"])
     np.testing.assert_array_equal(prepared.transform(later), [[1, 0, 1], [-1, 0, 0]])
-    assert prepared.drift(later) == []
+    assert drifts(prepared, later) == []
     with pytest.raises(DataError, match="'a' has 1 missing values"):
         prepared.transform(table(a=[None, 1.0], b=["x", "x"]))
     with pytest.raises(CheckpointCorruptError):

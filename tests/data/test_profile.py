@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from moiety.data.preparation import Unfitted
 from moiety.data.profile import (
     ColumnProfile,
     Use,
@@ -21,6 +22,10 @@ def table_of(folder: Path, **columns: Any) -> Table:
     path = folder / "t.parquet"
     parquet.write_table(pa.table(columns), path)
     return read_table(path, columns=None)
+
+
+def features_of(table: Table, rules: dict[str, str]) -> list[ColumnProfile]:
+    return list(profile_features(table, Unfitted(features=table.names, rules=rules)))
 
 
 def profiled(folder: Path, values: Any, *, use: Use = "feature") -> ColumnProfile:
@@ -99,7 +104,7 @@ def test_profile_of_a_target_counts_its_classes(tmp_path: Path) -> None:
 def test_profile_of_features_says_what_becomes_of_them(tmp_path: Path) -> None:
     spread = [0.0] * 398 + [1.0, 1000.0]
     table = table_of(tmp_path, a=spread, b=["x", "y"] * 200, c=spread)
-    a, b, c = profile_features(table, ["a", "b", "c"], rules={"c": "quantile"})
+    a, b, c = features_of(table, {"c": "quantile"})
     assert a.prepared is not None
     assert b.prepared is not None
     assert c.prepared is not None
@@ -111,7 +116,7 @@ def test_profile_of_features_says_what_becomes_of_them(tmp_path: Path) -> None:
 
 def test_profile_of_features_names_every_one_that_cannot_be_prepared(tmp_path: Path) -> None:
     table = table_of(tmp_path, a=["x", "y"], b=[1.0, 2.0], c=[1.0, float("inf")])
-    found = profile_table(table, profile_features(table, ["a", "b", "c"], rules={"a": "log"}), ids=[])
+    found = profile_table(table, features_of(table, {"a": "log"}), ids=[])
     assert [column.problem is None for column in found.columns] == [False, True, False]
     with pytest.raises(DataError, match=r"'a' of t\.parquet holds text; the rule 'log' needs numbers"):
         raise_first(found)
@@ -119,7 +124,7 @@ def test_profile_of_features_names_every_one_that_cannot_be_prepared(tmp_path: P
 
 def test_profile_of_features_refuses_a_rule_for_no_feature(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not among the features"):
-        list(profile_features(table_of(tmp_path, a=[1.0, 2.0]), ["a"], rules={"b": "log"}))
+        features_of(table_of(tmp_path, a=[1.0, 2.0]), {"b": "log"})
 
 
 def test_profile_counts_repeated_ids_over_all_id_columns(tmp_path: Path) -> None:
@@ -130,6 +135,6 @@ def test_profile_counts_repeated_ids_over_all_id_columns(tmp_path: Path) -> None
 
 def test_profile_shows_no_values(tmp_path: Path) -> None:
     table = table_of(tmp_path, a=["lynx-4711"] * 30, b=[4711.25] * 30, c=[f"lynx{n}" for n in range(30)])
-    found = profile_table(table, profile_features(table, ["a", "b", "c"], rules={}), ids=["c"])
+    found = profile_table(table, features_of(table, {}), ids=["c"])
     assert "lynx" not in repr(found)
     assert "4711" not in repr(found)

@@ -60,7 +60,7 @@ class Table:
         Raises:
             DataError: there is no such column, or the file is damaged or another one by now.
         """
-        column = self._arrow(name)
+        column = self.arrow(name)
         if is_text_type(column.type):
             return np.array(column.to_pylist(), dtype=np.object_)
         return np.array(numbers_of(column).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -118,7 +118,7 @@ class Table:
 
     def _ids(self, name: str) -> Any:
         """Give an id column as an Arrow array of integers or strings."""
-        column = self._arrow(name)
+        column = self.arrow(name)
         if column.null_count:
             raise DataError(
                 f"id column {name!r} of {self.source.name} is missing in {column.null_count} rows",
@@ -131,7 +131,12 @@ class Table:
             )
         return column
 
-    def _arrow(self, name: str) -> Any:
+    def arrow(self, name: str) -> Any:
+        """Give one column as a chunked Arrow array, read anew.
+
+        Raises:
+            DataError: there is no such column, or the file is damaged or another one by now.
+        """
         if name not in self.names:
             raise missing_column(name, self.source, self.names)
         return self.read(name)

@@ -1,6 +1,6 @@
 """`moiety check`: everything that can be wrong on this side, before anybody is connected."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,8 +9,7 @@ import numpy as np
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.contract.contract import Contract
 from moiety.crypto.sampling import SystemRandomness
-from moiety.data.periods import split_column
-from moiety.data.preparation import chosen_features
+from moiety.data.preparation import Unfitted
 from moiety.data.profile import (
     ColumnProfile,
     TableProfile,
@@ -24,14 +23,13 @@ from moiety.data.target import Target
 from moiety.net.connect import connect
 from moiety.net.identity import load_identity, load_pinned
 from moiety.net.session import Session
-from moiety.nn.bottom import check_bottom
 from moiety.nn.stopping import check_plan
 from moiety.nn.top import build_top
 from moiety.party import disclosure
 from moiety.party.alignment import align_with_data_owner, in_order, own_assignment
-from moiety.party.data_owner.features import fit_preparation, open_features, released_before
+from moiety.party.data_owner.features import open_features, released_before, wanted_features, width_of
 from moiety.party.disclosure import Disclosure
-from moiety.party.label_owner.features import read_labels
+from moiety.party.label_owner.features import read_labels, wanted_own
 from moiety.party.label_owner.session import agree, finish, open_session, propose
 
 Finding: TypeAlias = str | TableProfile | Disclosure
@@ -65,15 +63,10 @@ def check(path: Path, *, peer: bool) -> Iterator[Finding]:
 
 def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding]:
     table = open_features(settings)
-    besides = (*settings.table.id, *split_column(settings.split))
-    features = chosen_features(settings.table.features, table, besides=besides)
-    profile = _profile(settings, table, features)
+    profile = _profile(settings, table, wanted_features(settings, table))
     yield profile
     raise_first(profile)
-    inputs = profile.inputs
-    if settings.model.bottom is not None:
-        preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
-        inputs = check_bottom(settings, preparation.transform(table.first(2)))
+    inputs = width_of(settings, profile.inputs)
     yield disclosure.of_data_owner(
         settings,
         rows=table.rows,
@@ -91,11 +84,12 @@ def _check_data_owner(settings: DataOwnerRun, *, peer: bool) -> Iterator[Finding
 
 def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Finding]:
     table = read_labels(settings)
-    name, every_row = settings.table.target, np.arange(table.rows)
-    besides = (*settings.table.id, name, *split_column(settings.split))
-    features = chosen_features(settings.table.features, table, besides=besides)
-    profile = _profile(settings, table, features, profile_column(table, name, use="target"))
+    name = settings.table.target
+    profile = _profile(
+        settings, table, wanted_own(settings, table), profile_column(table, name, use="target")
+    )
     yield profile
+    every_row = np.arange(table.rows)
     target = Target.fit(table.column(name), name=name, kind=settings.task.kind, rows=every_row)
     raise_first(profile)
     build_top(settings, outputs=target.outputs, own=profile.inputs)
@@ -132,8 +126,8 @@ def _shake_hands(settings: LabelOwnerRun, table: Table) -> tuple[Session, Contra
         raise
 
 
-def _profile(settings: AnyRun, table: Table, features: Sequence[str], *others: ColumnProfile) -> TableProfile:
+def _profile(settings: AnyRun, table: Table, wanted: Unfitted | None, *others: ColumnProfile) -> TableProfile:
     """Profile the id columns and the features, beside others."""
     ids = [profile_column(table, name, use="id") for name in settings.table.id]
-    own = profile_features(table, features, rules=settings.prepare) if features else ()
+    own = () if wanted is None else profile_features(table, wanted)
     return profile_table(table, [*ids, *others, *own], ids=settings.table.id)

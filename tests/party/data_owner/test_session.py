@@ -16,6 +16,7 @@ from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
 from moiety.contract.policy import Totals
 from moiety.contract.terms import encode_terms
+from moiety.data.preparation import Preparation
 from moiety.errors import (
     CheckpointError,
     ConfigError,
@@ -28,10 +29,11 @@ from moiety.errors import (
     RemoteProtocolError,
 )
 from moiety.net.identity import create_identity
-from moiety.party.data_owner import features
+from moiety.nn import bottom
+from moiety.party.data_owner import activations
 from moiety.party.data_owner import session as data_owner
-from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.party.data_owner.activations import ActivationTable
+from moiety.party.data_owner.features import fixed_features, open_ledger, read_features, wanted_features
 from moiety.party.data_owner.provide import provide
 from moiety.party.data_owner.session import DataOwnerParty
 from moiety.protocol.messages import Block, Kind
@@ -130,11 +132,11 @@ def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
 
 
-def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
+def test_party_keeps_its_prepared_table(files: Files) -> None:
     party = party_of(files, [])
     list(party.receive(hello(files)))
     kept = party._features
-    assert isinstance(kept, ActivationFile)
+    assert isinstance(kept, ActivationTable)
     settings = load_data_owner_run(files.data_owner)
     assert party._preparation is not None
     expected, _ = fixed_features(party._preparation.transform(read_features(settings)))
@@ -149,17 +151,20 @@ def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
 def test_session_removes_the_prepared_table_at_its_end(
     files: Files, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    kept: list[ActivationFile] = []  # keeps them from being collected
+    kept: list[ActivationTable] = []  # keeps them from being collected
 
-    class Recorded(ActivationFile):
+    class Recorded(ActivationTable):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             kept.append(self)
 
-    monkeypatch.setattr(data_owner, "ActivationFile", Recorded)
+    monkeypatch.setattr(activations, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(data_owner, "ActivationTable", Recorded)
     configure(files.data_owner, {"policy.released_z_per_row": limit})
     assert (meet(files).data_owner is None) == (limit == 8)
-    assert [each._file.closed for each in kept] == [True]
+    (rows,) = [each._rows for each in kept]
+    assert isinstance(rows, activations._MappedRows)
+    assert rows._map.closed
 
 
 def test_session_ends_when_the_prepared_table_cannot_be_kept(files: Files) -> None:
@@ -187,13 +192,14 @@ def test_provide_takes_a_csv_file_and_a_folder_of_parquet_files(files: Files) ->
 
 def prepared(settings: Settings) -> tuple[str, str]:
     table = read_features(settings)
-    fitted = fit_preparation(settings, table, rows=np.arange(400))
+    wanted = wanted_features(settings, table)
+    fitted = Preparation.fit(table, features=wanted.features, rules=wanted.rules, rows=np.arange(400))
     return table.id_digest(settings.table.id).hex(), fitted.to_json()
 
 
 def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    monkeypatch.setattr(features, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    monkeypatch.setattr(bottom, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
     configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
     read_features(load_data_owner_run(files.data_owner))
     assert shapes == [(2, 8)]

@@ -5,7 +5,7 @@ it to the network. A session that fails is reported and ends; the next one finds
 Imported by the command line and by users.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Literal
 
@@ -23,9 +23,9 @@ from moiety.contract.schedule import Split
 from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
 from moiety.crypto.sampling import Randomness, Seed, derive
 from moiety.crypto.secret import Secret
-from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
+from moiety.data.table_pass import TablePass
 from moiety.errors import CheckpointMismatchError, RemoteProtocolError
 from moiety.net.events import CHECKPOINT_WRITTEN, MODEL_SAVED, RUN_RESUMED, Log, log_agreed
 from moiety.net.interrupts import Interrupts
@@ -33,9 +33,9 @@ from moiety.net.session import Session
 from moiety.net.transcript import NO_TRANSCRIPT, Transcript
 from moiety.nn.bottom import BottomModel, TrainedActivations
 from moiety.party.alignment import ALIGNMENT_KINDS, OwnSide, in_order, own_assignment
-from moiety.party.data_owner.activations import ActivationFile
+from moiety.party.data_owner.activations import ActivationTable
 from moiety.party.data_owner.checkpoints import Half, fact
-from moiety.party.data_owner.features import fit_preparation
+from moiety.party.data_owner.features import pass_over
 from moiety.party.data_owner.release import Release
 from moiety.protocol.alignment import DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.data_owner import DataOwner
@@ -224,15 +224,16 @@ class DataOwnerParty(Secret):
         schedule = schedule_of(
             proposal, order_seed(proposal, nonce), activations=kind, assignment=self._assignment
         )
-        if self._preparation is None:
-            rows = schedule.split_rows(Split.TRAIN)
-            self._preparation = fit_preparation(self._settings, self._table, rows=rows)
-            self._report_all(notes_of_training(self._preparation, self._table, training=rows))
-        else:
-            self._report_all(notes_of_prediction(self._preparation, self._table))
+        passed = pass_over(
+            self._settings,
+            self._table,
+            saved=self._preparation,
+            training=schedule.split_rows(Split.TRAIN) if proposal.purpose == "train" else None,
+        )
         if self._settings.model.bottom is None:
-            return self._keep_prepared(self._preparation)
-        values_NC = self._preparation.transform(self._table)
+            return self._keep_prepared(passed)
+        values_NC = passed.stacked()
+        self._report_passed(passed)
         self._half.uses(values_NC)
         features, clipped = self._apply_bottom(values_NC, load=bool(self._saved_arrays))
         self._report_clipped(clipped, features.activation_ND.size)
@@ -249,20 +250,17 @@ class DataOwnerParty(Secret):
             )
         return int(features.activation_ND.shape[1])
 
-    def _report_all(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
+    def _report_passed(self, passed: TablePass) -> None:
+        self._preparation = passed.preparation
+        for sentence in passed.notes():
             self._report(sentence)
 
-    def _keep_prepared(self, preparation: Preparation) -> int:
-        """Write the prepared columns, which are the activations, to a file; return in_features."""
-        prepared = ActivationFile(
-            self._settings.folder,
-            preparation.pieces(self._table),
-            rows=self._table.rows,
-            in_features=len(preparation.names),
-        )
-        self._report_clipped(prepared.clipped, prepared.size)
+    def _keep_prepared(self, passed: TablePass) -> int:
+        """Keep the prepared columns, which are the activations; return in_features."""
+        prepared = ActivationTable(self._settings.folder, passed, rows=self._table.rows)
         self._features = prepared
+        self._report_passed(passed)
+        self._report_clipped(prepared.clipped, prepared.size)
         self._half.uses(prepared.digests)
         return prepared.in_features
 
@@ -402,7 +400,7 @@ class DataOwnerParty(Secret):
 
     def close(self) -> None:
         """Remove what was kept on disk for this session only."""
-        if isinstance(self._features, ActivationFile):
+        if isinstance(self._features, ActivationTable):
             self._features.close()
 
     def _save(self, state: DataOwnerState, contract: Contract) -> None:
