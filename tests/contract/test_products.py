@@ -2,11 +2,11 @@
 
 import pytest
 
+from moiety.config import ProtocolName
 from moiety.contract.contract import Contract
 from moiety.contract.products import (
     SPARE_BITS,
     Product,
-    ProtocolName,
     Role,
     key_holder_of,
     products_of,

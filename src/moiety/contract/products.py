@@ -13,8 +13,9 @@ Imported by the contract. Reference: section 5 of docs/design.md.
 """
 
 from enum import Enum, IntEnum, auto
-from typing import Final, Literal
+from typing import Final
 
+from moiety.config import ProtocolName
 from moiety.crypto.parameters import DITHERED_SPARE_BITS, EXACT_SPARE_BITS
 from moiety.crypto.ring import (
     ACTIVATION_BITS,
@@ -34,9 +35,6 @@ class Role(IntEnum):
 
     DATA_OWNER = 1
     LABEL_OWNER = 2
-
-
-ProtocolName = Literal["blind", "joint", "acml"]
 
 
 class Product(Enum):

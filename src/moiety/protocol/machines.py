@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from moiety.contract.products import ProtocolName
+from moiety.config import ProtocolName
 from moiety.protocol.acml import AcmlDataOwner, AcmlLabelOwner
 from moiety.protocol.blind import BlindDataOwner, BlindLabelOwner
 from moiety.protocol.data_owner import DataOwner
