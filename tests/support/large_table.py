@@ -20,7 +20,7 @@ from pyarrow import parquet
 from moiety.config.source import Query, Source
 from moiety.data import prepared_column
 from moiety.data.preparation import Preparation, Unfitted
-from moiety.data.profile import profile_features, profile_table
+from moiety.data.profile import profile_table
 from moiety.data.table import Table, read_table
 from moiety.data.table_pass import TablePass
 from moiety.party.data_owner import activations
@@ -92,7 +92,7 @@ def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measur
             table.column(name)
     elif how == "profile":
         features = [name for name in table.names if name != "customer"]
-        profile_table(table, profile_features(table, Unfitted(features=features, rules={})), ids=["customer"])
+        profile_table(table, Unfitted(features=features, rules={}), ids=["customer"])
     else:
         fitted = prepare(table, folder)
     figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}

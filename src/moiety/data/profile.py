@@ -93,15 +93,23 @@ class TableProfile:
         return sum(column.prepared.inputs for column in self.columns if column.prepared is not None)
 
 
-def profile_table(table: Table, columns: Iterable[ColumnProfile], *, ids: Sequence[str]) -> TableProfile:
-    """Put the profiles of columns together.
+def profile_table(
+    table: Table, wanted: Unfitted | None, *, ids: Sequence[str], others: Iterable[ColumnProfile] = ()
+) -> TableProfile:
+    """Profile the id columns and the features, beside others.
 
     Args:
         table: the table.
-        columns: of it, already profiled.
+        wanted: the features; None where there are none.
         ids: its id columns.
+        others: columns that are profiled already.
+
+    Raises:
+        DataError: a column is not there, or cannot be read; one that cannot be prepared has a `problem`.
     """
-    return TableProfile(rows=table.rows, columns=tuple(columns), repeated_ids=_repeated(table, ids))
+    keys = [profile_column(table, name, use="id") for name in ids]
+    own = () if wanted is None else profile_features(table, wanted)
+    return TableProfile(rows=table.rows, columns=(*keys, *others, *own), repeated_ids=_repeated(table, ids))
 
 
 def profile_column(table: Table, name: str, *, use: Use) -> ColumnProfile:

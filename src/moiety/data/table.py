@@ -86,6 +86,17 @@ class Table:
             )
         return replace(self, rows=len(rows), read=lambda name: _taken(self.read(name), rows))
 
+    def holding(self, names: Sequence[str]) -> "Table":
+        """Return the table with a few columns that are read once and stay in memory."""
+        held: dict[str, Any] = {}
+
+        def read(name: str) -> Any:
+            if name in names and name not in held:
+                held[name] = self.read(name)
+            return held[name] if name in names else self.read(name)
+
+        return replace(self, read=read)
+
     def id_digest(self, columns: Sequence[str]) -> bytes:
         """Digest the ids in row order, so that two parties can compare the order of their rows.
 

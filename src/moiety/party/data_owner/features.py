@@ -69,7 +69,8 @@ def open_features(settings: Settings) -> Table:
     wanted = settings.table.features
     columns = None if wanted == "all" else [*settings.table.id, *wanted, *split_column(settings.split)]
     ids = exact_ids(settings)
-    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    return table.holding(split_column(settings.split))  # which may be a feature as well
 
 
 def read_features(settings: Settings) -> Table:

@@ -87,7 +87,8 @@ def read_labels(settings: Settings) -> Table:
         CheckpointError: a copy cannot be written beside the run's folder.
     """
     columns, ids = columns_to_read(settings), exact_ids(settings)
-    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    return table.holding(split_column(settings.split))  # which may be a feature as well
 
 
 def wanted_own(settings: Settings, table: Table) -> Unfitted | None:
