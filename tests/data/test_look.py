@@ -1,4 +1,4 @@
-"""A look at features finds what a fit on all rows would refuse, in the same words, and how many inputs come."""
+"""A look at features finds what a fit on all rows would refuse, in the same words, and counts the inputs."""
 
 from typing import Any
 
