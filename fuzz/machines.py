@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from moiety.contract.flow import matrix_sizes
 from moiety.contract.products import Product, Role
 from moiety.contract.schedule import Split
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
@@ -20,7 +21,6 @@ from moiety.net.session import Session
 from moiety.protocol.blind import BlindLabelOwner
 from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
 from moiety.protocol.messages import Block, Kind, Request, encode_request
-from moiety.protocol.product import matrix_sizes
 from tests.support.pair import contract_of, data_terms, label_terms, machines, training_handles
 
 MOST_BLOCKS: Final = 64

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from moiety.config.policy import LIMITS, Policy, Totals, limit_label
 from moiety.config.prepare import RULE_NAMES, ColumnRule, PrepareRule, RuleName
 from moiety.config.problems import shown, translated
+from moiety.config.protocols import ProtocolName
 from moiety.config.sections import (
     Checkpointing,
     DataOwnerRun,
@@ -24,7 +25,7 @@ from moiety.config.sections import (
 )
 from moiety.config.split import PeriodSplit, SplitBy
 from moiety.config.training import LocalTraining
-from moiety.config.values import ProtocolName, Revealed, SchemeName
+from moiety.config.values import Revealed, SchemeName
 from moiety.errors import ConfigError
 
 __all__ = [

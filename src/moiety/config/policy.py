@@ -10,8 +10,9 @@ from typing import Annotated, Final, get_args
 
 from pydantic import ConfigDict, Field
 
+from moiety.config.protocols import ProtocolName, protocol_names
 from moiety.config.section import Section
-from moiety.config.values import Count, File, ProtocolName, Revealed, SchemeName
+from moiety.config.values import Count, File, Revealed, SchemeName
 
 _NAMES_LIMIT: Final = 16
 """Entries of a list of names."""
@@ -99,7 +100,7 @@ class Policy(Section):
             description="Message flows; the one under [protocol] if left out.",
         ),
         Limit(label="message flows", number=7, remedy="choose another protocol.name on both sides"),
-    ] = get_args(ProtocolName)
+    ] = Field(default_factory=protocol_names)
     schemes: Annotated[
         tuple[SchemeName, ...],
         Field(

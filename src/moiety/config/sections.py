@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 from moiety.config.policy import Policy, PolicySection
 from moiety.config.prepare import PrepareRule
 from moiety.config.problems import refusal
+from moiety.config.protocols import DEFAULT_PROTOCOL, PROTOCOLS, ProtocolName, protocols_that
 from moiety.config.section import Section
 from moiety.config.source import ledger_name
 from moiety.config.split import FeatureSplit, LabelSplit
@@ -24,7 +25,6 @@ from moiety.config.values import (
     File,
     Interval,
     Name,
-    ProtocolName,
     Revealed,
     SchemeName,
     Seconds,
@@ -78,7 +78,7 @@ class ProtocolChoice(Section):
     """Which messages cross, and how they are encrypted; the same on both sides."""
 
     name: ProtocolName = Field(
-        default="blind",
+        default=DEFAULT_PROTOCOL,
         description='The message flow. "joint" and "acml" can train a bottom model at the data owner.',
     )
     scheme: SchemeName = Field(
@@ -102,13 +102,16 @@ class ProtocolChoice(Section):
 
     @model_validator(mode="after")
     def _says_what_it_reveals(self) -> Self:
-        if self.name == "blind" and self.reveals is not None:
-            raise refusal("reveals no gradients", hint="leave reveals out, or choose joint or acml")
-        if self.name != "blind" and self.reveals is None:
+        shows = PROTOCOLS[self.name].reveals_gradients
+        if not shows and self.reveals is not None:
+            others = " or ".join(protocols_that(lambda each: each.reveals_gradients))
+            raise refusal("reveals no gradients", hint=f"leave reveals out, or choose {others}")
+        if shows and self.reveals is None:
             raise refusal(
                 f"names {self.name}, which shows the data owner one gradient for each row: labels can be "
                 "read from it",
-                hint='write reveals = "gradients" on both sides if you accept that, or name = "blind"',
+                hint='write reveals = "gradients" on both sides if you accept that, or name = '
+                f'"{DEFAULT_PROTOCOL}"',
             )
         return self
 
@@ -243,16 +246,17 @@ class DataOwnerRun(Run):
 
     @model_validator(mode="after")
     def _trains_what_the_protocol_can(self) -> Self:
-        name = self.protocol.name
-        if name == "joint" and not self.trains_bottom:
+        name, bottom = self.protocol.name, PROTOCOLS[self.protocol.name].bottom
+        if bottom == "always" and not self.trains_bottom:
             raise refusal(
-                'has protocol "joint" and no bottom model to train',
-                hint='name one in [model] bottom, or choose name = "blind": it reveals nothing',
+                f'has protocol "{name}" and no bottom model to train',
+                hint=f'name one in [model] bottom, or choose name = "{DEFAULT_PROTOCOL}": it reveals nothing',
             )
-        if name == "blind" and self.trains_bottom:
+        if bottom == "never" and self.trains_bottom:
+            other = protocols_that(lambda each: each.bottom != "never")[0]
             raise refusal(
-                'has a bottom model to train, and protocol "blind" trains none',
-                hint='write frozen = true in [model], or choose name = "joint" on both sides',
+                f'has a bottom model to train, and protocol "{name}" trains none',
+                hint=f'write frozen = true in [model], or choose name = "{other}" on both sides',
             )
         if not self.trains_bottom and "train" in self.model_fields_set:
             raise refusal("has [train] and no bottom model to train", hint="leave [train] out")

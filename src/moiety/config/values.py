@@ -106,7 +106,6 @@ Name = Annotated[
 ]
 File = Annotated[Path, PlainValidator(resolved), _form("path")]
 Address = Annotated[str, AfterValidator(_address), _form('"host:port"')]
-ProtocolName = Literal["blind", "joint", "acml"]
 SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
 Revealed = Literal["gradients"]
 """What a run may show the data owner beyond what is public: gradients give the labels away."""

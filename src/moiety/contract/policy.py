@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from moiety.config import LIMITS, Policy, ProtocolName, SchemeName, Totals, limit_label
+from moiety.config import LIMITS, Policy, SchemeName, Totals, limit_label
 from moiety.contract.schedule import RowIndices
 from moiety.errors import PeerPolicyError, PolicyError
 
@@ -153,7 +153,7 @@ def check_run(policy: Policy, *, before: Totals, in_features: int, out_features:
     require(policy, "runs", asked=before.runs + asks.runs)
 
 
-def check_choices(policy: Policy, *, protocol: ProtocolName, scheme: SchemeName, reveals: str) -> None:
+def check_choices(policy: Policy, *, protocol: str, scheme: SchemeName, reveals: str) -> None:
     """Refuse a message flow, a cryptosystem or a revealed quantity that is not allowed; both sides ask.
 
     Args:

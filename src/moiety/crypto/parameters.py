@@ -27,7 +27,7 @@ those of the Homomorphic Encryption Standard against quantum search (51, 101, 20
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import log2, prod, sqrt
 from typing import Final
 
@@ -69,7 +69,7 @@ class ParameterSet:
     primes: tuple[int, ...]
     testing_only: bool = False
 
-    @property
+    @cached_property
     def modulus(self) -> int:
         """The ciphertext modulus q."""
         return int(prod(self.primes))

@@ -4,13 +4,15 @@ The first part is what the handshake states, field by field, taken from the term
 a session sends after it, by role and protocol; the third what stays. Imported by the check of a run file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Totals
 from moiety.contract import stated
 from moiety.contract.assignment import Assignment
+from moiety.contract.flow import Form, Send, When, flow_of
+from moiety.contract.products import Role
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
 from moiety.data.profile import TableProfile
 
@@ -161,30 +163,43 @@ def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
         f"has units, each time; at most {most} for any one row, over all runs with this peer. From rows "
         "that it knows, the label owner can estimate the features of the others",
     }
-    if settings.protocol.name == "acml":
-        sent["activations, encrypted"] = "under a key that only this side has"
-    if settings.trains_bottom:
-        sent["own share of W, encrypted"] = "under a key that only this side has"
+    flow = flow_of(settings.protocol.name)
+    sent |= _encrypted(flow.steps, Role.DATA_OWNER, bottom=settings.trains_bottom)
     sent |= _periods(settings)
-    sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
+    sent |= _masked(flow.steps, Role.DATA_OWNER)
     sent["timing"] = "when answers are ready, and that the run has finished or stopped"
     return sent
 
 
 def _sent_by_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> dict[str, str]:
     sent: dict[str, str] = {"ids, blinded": _ALIGNED} if settings.table.id else {}
-    if settings.protocol.name != "acml":
-        sent["share of W and scaled gradients, encrypted"] = "under a key that only this side has"
-    if settings.protocol.reveals == "gradients":
+    flow = flow_of(settings.protocol.name)
+    sent |= _encrypted(flow.steps, Role.LABEL_OWNER, bottom=False)
+    if flow.trains_bottom:
         sent["gradients"] = f"if the data owner trains a bottom model: {_GRADIENTS}"
-    if settings.protocol.name != "blind":
-        sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
+    sent |= _masked(flow.steps, Role.LABEL_OWNER)
     sent |= _periods(settings)
     sent |= _about_the_end(terms)
     sent["checkpoints"] = "when they are taken; when a training is resumed, after which steps they were"
     sent["requests"] = "which batches of the agreed order are trained on, evaluated or scored"
     sent["timing"] = "when requests come, and that the run has finished or stopped"
     return sent
+
+
+def _encrypted(sends: Iterable[Send], role: Role, *, bottom: bool) -> dict[str, str]:
+    """Say what this side encrypts in a training step, under its own key."""
+    own = [send for send in sends if send.sender is role and send.says]
+    always = [send.says for send in own if send.when is not When.BOTTOM]
+    rest = [send.says for send in own if send.when is When.BOTTOM and bottom]
+    spoken = (" and ".join(dict.fromkeys(says)) for says in (always, rest) if says)
+    return {f"{words}, encrypted": "under a key that only this side has" for words in spoken}
+
+
+def _masked(sends: Iterable[Send], role: Role) -> dict[str, str]:
+    """Say that this side sends answers and shares, where it does."""
+    if not any(send.sender is role and send.form in (Form.RESPONSE, Form.WORDS) for send in sends):
+        return {}
+    return {"masked products and weights": "uniformly random numbers to whoever sees them"}
 
 
 def _periods(settings: AnyRun) -> dict[str, str]:
@@ -199,6 +214,6 @@ def _about_the_end(terms: LabelOwnerTerms) -> dict[str, str]:
     if terms.may_stop:
         sent["the last epoch"] = "how many epochs are trained, which depends on the labels"
     if terms.keep == "best":
-        named = terms.protocol != "blind"
-        sent["the best epoch"] = "which one it is" if named else "encrypted: not which one it is"
+        hidden = flow_of(terms.protocol).hides_choice
+        sent["the best epoch"] = "encrypted: not which one it is" if hidden else "which one it is"
     return sent

@@ -47,7 +47,6 @@ from moiety.protocol.handshake import (
     public_key,
     read_public_key,
 )
-from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.messages import Block, Kind
 from moiety.protocol.resume import Mark, mark_block, read_mark
 from moiety.protocol.state import Activations, DataOwnerState, Features
@@ -355,7 +354,7 @@ class DataOwnerParty(Secret):
         keys = make_keys(contract, Role.DATA_OWNER, randomness=self._randomness, threads=threads)
         if keys is not None:
             yield public_key(keys)
-        self._machine = DATA_OWNERS[contract.data_owner.protocol](
+        self._machine = contract.flow.data_owner(
             contract,
             keys=keys,
             evaluator=evaluator,

@@ -31,7 +31,6 @@ from moiety.party.alignment import AlignedTable
 from moiety.party.label_owner.blocks import BlockFile
 from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.machines import LABEL_OWNERS
 from moiety.protocol.messages import Block, Kind
 from moiety.store.contract import keep_contract
 
@@ -127,17 +126,15 @@ def open_machine(
     evaluator = None
     if Role.DATA_OWNER in contract.schemes:
         evaluator = read_public_key(contract, Role.DATA_OWNER, session.receive(), threads=threads)
-    kind = LABEL_OWNERS[contract.label_owner.protocol]
-    kept: dict[str, Any] = {"store": BlockFile(folder)} if contract.reuses_activations else {}
-    machine = kind(
+    machine = contract.flow.label_owner(
         contract,
         keys=keys,
         evaluator=evaluator,
         share_DK=share,
         updates=updates,
         weight_seed=weight_seed,
+        store=BlockFile(folder) if contract.reuses_activations else None,
         randomness=randomness,
-        **kept,
     )
     session.send(machine.start())
     while machine.waiting:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Policy, SplitBy, Totals
+from moiety.config.protocols import PROTOCOLS
 from moiety.contract.assignment import TEST as TEST_ROWS
 from moiety.contract.assignment import TRAINING, Assignment
 from moiety.contract.assignment import VALIDATION as VALIDATION_ROWS
@@ -195,21 +196,20 @@ def _needed(option: int | None, name: str, meaning: str) -> int:
 
 def _activations(settings: AnyRun, options: Options) -> Activations:
     """Return whether activations change: the protocol or the data owner's run file says it."""
-    if settings.protocol.name != "acml":
-        known: str | None = "trained" if settings.protocol.name == "joint" else "fixed"
-    elif isinstance(settings, DataOwnerRun):
+    name = settings.protocol.name
+    follows = {"never": "fixed", "always": "trained"}.get(PROTOCOLS[name].bottom)
+    known = follows
+    if known is None and isinstance(settings, DataOwnerRun):
         known = "trained" if settings.trains_bottom else "fixed"
-    else:
-        known = None
     chosen = known if options.activations is None else options.activations
     if chosen is None:
         raise ConfigError(
-            "--activations is missing: in acml only the data owner knows whether it trains a bottom model",
+            f"--activations is missing: in {name} only the data owner knows whether it trains a bottom model",
             hint="write --activations trained if it does, else --activations fixed",
         )
-    if chosen not in ("fixed", "trained") or (settings.protocol.name != "acml" and chosen != known):
+    if chosen not in ("fixed", "trained") or (follows is not None and chosen != follows):
         raise ConfigError(
-            f"--activations cannot be that with protocol {settings.protocol.name}",
+            f"--activations cannot be that with protocol {name}",
             hint=f"leave it out, or write --activations {known or 'fixed'}",
         )
     return cast("Activations", chosen)
