@@ -17,6 +17,7 @@ from moiety.config import Totals, load_data_owner_run
 from moiety.contract.products import Role
 from moiety.contract.terms import encode_terms
 from moiety.crypto.sampling import Seed
+from moiety.data.preparation import Preparation
 from moiety.errors import (
     CheckpointError,
     ConfigError,
@@ -33,10 +34,16 @@ from moiety.errors import (
 from moiety.net.channel import memory_pair
 from moiety.net.identity import create_identity
 from moiety.net.session import Session
-from moiety.party.data_owner import features
+from moiety.nn import bottom
+from moiety.party.data_owner import activations
 from moiety.party.data_owner import prepared as prepared_module
-from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.party.data_owner.activations import ActivationTable
+from moiety.party.data_owner.features import (
+    fixed_features,
+    open_ledger,
+    read_features,
+    wanted_features,
+)
 from moiety.party.data_owner.party import DataOwnerParty
 from moiety.party.data_owner.prepared import prepare
 from moiety.party.data_owner.provide import provide
@@ -151,14 +158,14 @@ def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
 
 
-def test_prepared_table_lies_in_a_file(files: Files) -> None:
+def test_session_keeps_its_prepared_table(files: Files) -> None:
     settings = load_data_owner_run(files.data_owner)
     table = read_features(settings)
     draft = contract_of(label=label_terms(rows=600), data=data_terms(rows=600))
     start = Start(weight_seed=Seed(bytes(32)))
     with closing(prepare(settings, table, draft=draft, start=start, report=lambda _: None)) as prepared:
         kept = prepared.activations
-        assert isinstance(kept, ActivationFile)
+        assert isinstance(kept, ActivationTable)
         expected, _ = fixed_features(prepared.preparation.transform(table))
         rows = np.array([599, 3, 3, 0])
         for found, wanted in zip(
@@ -172,17 +179,20 @@ def test_session_removes_the_prepared_table_at_its_end(
     files: Files, monkeypatch: pytest.MonkeyPatch, units: int
 ) -> None:
     """After a training, and where the layer turns out to be as wide as the table."""
-    kept: list[ActivationFile] = []  # keeps them from being collected
+    kept: list[ActivationTable] = []  # keeps them from being collected
 
-    class Recorded(ActivationFile):
+    class Recorded(ActivationTable):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             kept.append(self)
 
-    monkeypatch.setattr(prepared_module, "ActivationFile", Recorded)
+    monkeypatch.setattr(activations, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(prepared_module, "ActivationTable", Recorded)
     configure(files.label_owner, {"model.units": units})
     assert (meet(files).data_owner is None) == (units == 7)
-    assert [each._file.closed for each in kept] == [True]
+    (rows,) = [each._rows for each in kept]
+    assert isinstance(rows, activations._MappedRows)
+    assert rows._map.closed
 
 
 def test_session_ends_when_the_prepared_table_cannot_be_kept(files: Files) -> None:
@@ -210,13 +220,14 @@ def test_provide_takes_a_csv_file_and_a_folder_of_parquet_files(files: Files) ->
 
 def fitted(settings: Settings) -> tuple[str, str]:
     table = read_features(settings)
-    preparation = fit_preparation(settings, table, rows=np.arange(400))
+    wanted = wanted_features(settings, table)
+    preparation = Preparation.fit(table, features=wanted.features, rules=wanted.rules, rows=np.arange(400))
     return table.id_digest(settings.table.id).hex(), preparation.to_json()
 
 
 def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    monkeypatch.setattr(features, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    monkeypatch.setattr(bottom, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
     configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
     read_features(load_data_owner_run(files.data_owner))
     assert shapes == [(2, 8)]

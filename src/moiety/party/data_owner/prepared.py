@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.contract.contract import Contract
-from moiety.contract.schedule import RowIndices, Split
+from moiety.contract.schedule import Split
 from moiety.crypto.sampling import derive
 from moiety.crypto.secret import Secret
-from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
+from moiety.data.table_pass import TablePass
 from moiety.nn.bottom import BottomModel, TrainedActivations
 from moiety.party.alignment import Report
-from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.features import fit_preparation
+from moiety.party.data_owner.activations import ActivationTable
+from moiety.party.data_owner.features import pass_over
 from moiety.party.data_owner.start import Start
 from moiety.protocol.resume import table_digest
 from moiety.protocol.state import Features
@@ -38,7 +38,7 @@ class Prepared(Secret):
 
     preparation: Preparation
     in_features: int
-    activations: ActivationFile | Features | TrainedActivations
+    activations: ActivationTable | Features | TrainedActivations
     table: str
     bottom: BottomModel | None = None
 
@@ -53,7 +53,7 @@ class Prepared(Secret):
 
     def close(self) -> None:
         """Remove what was written to disk for this session only."""
-        if isinstance(self.activations, ActivationFile):
+        if isinstance(self.activations, ActivationTable):
             self.activations.close()
 
 
@@ -71,44 +71,39 @@ def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, 
         ConfigError, DataError: the table, the rules or the bottom model cannot be used.
         CheckpointError: prepared columns cannot be written beside the run's folder.
     """
-    training = draft.schedule.split_rows(Split.TRAIN)
-    preparation = start.preparation or fit_preparation(settings, table, rows=training)
-    for sentence in _notes(preparation, table, draft, training=training):
-        report(sentence)
+    passed = pass_over(
+        settings,
+        table,
+        saved=start.preparation,
+        training=draft.schedule.split_rows(Split.TRAIN) if draft.training else None,
+    )
     if settings.model.bottom is None:
-        return _written(settings, table, preparation, report=report)
-    return _behind_bottom(settings, table, preparation, draft=draft, start=start, report=report)
+        return _kept(settings, passed, rows=table.rows, report=report)
+    return _behind_bottom(settings, passed, draft=draft, start=start, report=report)
 
 
-def _notes(preparation: Preparation, table: Table, draft: Contract, *, training: RowIndices) -> list[str]:
-    if draft.training:
-        return notes_of_training(preparation, table, training=training)
-    return notes_of_prediction(preparation, table)
-
-
-def _written(settings: Settings, table: Table, preparation: Preparation, *, report: Report) -> Prepared:
-    """Write the prepared columns, which are the activations, to a file."""
-    width = len(preparation.names)
-    written = ActivationFile(settings.folder, preparation.pieces(table), rows=table.rows, in_features=width)
-    _report_clipped(written.clipped, written.size, report)
+def _kept(settings: Settings, passed: TablePass, *, rows: int, report: Report) -> Prepared:
+    """Keep the prepared columns, which are the activations."""
+    kept = ActivationTable(settings.folder, passed, rows=rows)
+    try:
+        _report_notes(passed, report)
+    except BaseException:
+        kept.close()
+        raise
+    _report_clipped(kept.clipped, kept.size, report)
     return Prepared(
-        preparation=preparation,
-        in_features=width,
-        activations=written,
-        table=table_digest(written.digests),
+        preparation=passed.preparation,
+        in_features=kept.in_features,
+        activations=kept,
+        table=table_digest(kept.digests),
     )
 
 
 def _behind_bottom(
-    settings: Settings,
-    table: Table,
-    preparation: Preparation,
-    *,
-    draft: Contract,
-    start: Start,
-    report: Report,
+    settings: Settings, passed: TablePass, *, draft: Contract, start: Start, report: Report
 ) -> Prepared:
-    values_NC = preparation.transform(table)
+    values_NC = passed.stacked()
+    _report_notes(passed, report)
     bottom = BottomModel(
         settings, columns=values_NC.shape[1], seed=derive(start.weight_seed, b"bottom model")
     )
@@ -126,12 +121,17 @@ def _behind_bottom(
             keep_epochs=draft.keeps_best,
         )
     return Prepared(
-        preparation=preparation,
+        preparation=passed.preparation,
         in_features=int(fixed.activation_ND.shape[1]),
         activations=activations,
         table=table_digest(values_NC),
         bottom=bottom,
     )
+
+
+def _report_notes(passed: TablePass, report: Report) -> None:
+    for sentence in passed.notes():
+        report(sentence)
 
 
 def _report_clipped(clipped: int, size: int, report: Report) -> None:
