@@ -197,7 +197,9 @@ def _hello(data: bytes, usual: LabelOwnerTerms | DataOwnerTerms) -> Block:
     if data[:1] == b"\xff":
         return Block(kind=Kind.HELLO, step=0, payload=data[1:])
     terms = json.loads(encode_terms(usual))
-    names = [*terms, "unknown"]
+    nested = [part for part in terms.values() if isinstance(part, dict)]
+    places = [(part, name) for part in (terms, *nested) for name in (*part, "unknown")]
     for at in range(0, min(len(data) - 1, 16), 2):
-        terms[names[data[at] % len(names)]] = _NASTY[data[at + 1] % len(_NASTY)]
+        part, name = places[data[at] % len(places)]
+        part[name] = _NASTY[data[at + 1] % len(_NASTY)]
     return Block(kind=Kind.HELLO, step=0, payload=json.dumps(terms).encode())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
 
@@ -42,13 +42,15 @@ def _known(name: Any) -> Any:
     return name
 
 
-ProtocolName = Annotated[str, BeforeValidator(_known)]
-"""The name of one of them; another value is an error that lists them."""
-
-
 def protocol_names() -> tuple[str, ...]:
     """Return the names of all protocols."""
     return tuple(PROTOCOLS)
+
+
+ProtocolName = Annotated[
+    str, BeforeValidator(_known), WithJsonSchema({"type": "string", "enum": list(protocol_names())})
+]
+"""The name of one of them; another value is an error that lists them."""
 
 
 def protocols_that(condition: Callable[[KnownProtocol], bool]) -> list[str]:

@@ -230,6 +230,8 @@ def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
             f"no listed parameter set fits the products {[need.shape for need in needs]}",
             hint="use smaller batches or fewer units",
         )
+    # Every listed set is secure, and a test says so; asked once more where it is chosen, because nothing
+    # later is.
     require_secure(cheapest)
     return cheapest
 
@@ -264,6 +266,8 @@ def pack_multipliers(
     padded[: len(rows), : plan.shape.contraction] = rows
     grouped = padded.reshape(len(numbers), r, plan.requests, c).transpose(0, 2, 1, 3)
     multipliers = np.zeros((len(numbers), plan.requests, plan.column_length), dtype=np.int64)
+    # Reversed within a row: the coefficient of Y^(t c + c - 1) then is the sum over j of both factors'
+    # entries j.
     multipliers[..., : r * c] = grouped[..., ::-1].reshape(len(numbers), plan.requests, r * c)
     return multipliers
 

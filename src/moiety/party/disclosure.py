@@ -8,55 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
+from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Totals
+from moiety.contract import stated
 from moiety.contract.assignment import Assignment
 from moiety.contract.flow import Form, Send, When, flow_of
-from moiety.contract.policy import Policy, Totals
 from moiety.contract.products import Role
-from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
-
-MEANINGS: Final = {
-    "wire_version": "version of the messages",
-    "software": "version of moiety",
-    "run": "name of the run",
-    "purpose": "what for",
-    "scheme": "encryption",
-    "reveals": "shown to the data owner besides",
-    "rows": "rows of the table",
-    "id_columns": "columns it is aligned by",
-    "order_digest": "order of the rows",
-    "model": "saved model",
-    "resumes": "run that goes on",
-    "order": "its row order",
-    "split": "split decided by",
-    "assigned": "rows of each split",
-    "nonce": "random number of the session",
-    "in_features": "inputs of the layer",
-    "activations": "inputs are",
-    "parameters": "parameters of the encryption",
-    "released_z_per_row_limit": "limit on values of z for a row",
-    "released_z_per_row_before": "values of z released before",
-    "predictions_limit": "limit on rows scored",
-    "predictions_before": "rows scored before",
-    "steps_limit": "limit on training steps",
-    "steps_before": "training steps before",
-    "runs_limit": "limit on trainings",
-    "runs_before": "trainings before",
-    "smallest_batch": "smallest batch allowed",
-    "wide_layer": "as many units as inputs allowed",
-    "early_stopping": "early end allowed",
-    "protocols": "protocols allowed",
-    "schemes": "encryption allowed",
-    "may_reveal": "may be shown to the data owner",
-    "out_features": "units of the layer",
-    "epochs_done": "epochs done before",
-    "batch": "rows of a batch",
-    "validation": "share of rows to validate",
-    "test": "share of rows to test",
-    "may_stop": "may end before all epochs",
-    "keep": "epoch that is kept",
-}
-"""Fields of the handshake in words; one that is not here is called by its name."""
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
 
 _FRESH: Final = "a random number, fresh each time"
 _ORDER: Final = "a digest of the common rows in an order that says nothing of ids"
@@ -110,10 +67,11 @@ def of_data_owner(
     """
     known = {
         **_common(settings, rows=rows),
+        **stated.answered(settings, purpose="train"),
         "in_features": inputs,
-        "activations": "trained" if settings.trains_bottom else "fixed",
         "parameters": "follow from the rest",
-        **{name: _said(value) for name, value in policy_terms(Policy(**settings.limits), before).items()},
+        "policy": {name: _said(value) for name, value in settings.limits},
+        "before": before.model_dump(),
         "assigned": _assigned(assignment),
     }
     return Disclosure(
@@ -160,12 +118,8 @@ def of_label_owner(
 
 def _common(settings: AnyRun, *, rows: int) -> dict[str, Any]:
     return {
-        "run": settings.run,
+        **stated.common(settings, purpose="train"),
         "purpose": "train or predict",
-        "protocol": settings.protocol.name,
-        "scheme": settings.protocol.scheme,
-        "reveals": settings.protocol.reveals or "nothing",
-        "id_columns": len(settings.table.id),
         "rows": f"those of the {rows} that the peer has too" if settings.table.id else rows,
         "order_digest": _ORDER if settings.table.id else _NO_ORDER,
         "model": "when predicting, the number of the saved training",
@@ -187,7 +141,7 @@ def _said(value: Any) -> Any:
     """Say a list in words, and that a limit is not set."""
     if isinstance(value, tuple):
         return ", ".join(value) or "nothing"
-    return "none" if value is None else value
+    return "no limit" if value is None else value
 
 
 def _stated(kind: type[Terms], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.messages import Block
 from moiety.protocol.resume import (
     Mark,
-    digest_of,
     read_resume,
     require_same,
     require_same_table,
     resumed_block,
+    table_digest,
     terms_to_save,
 )
 from moiety.protocol.state import Activations, DataOwnerState
@@ -56,7 +56,7 @@ class Half(Secret):
 
     def uses(self, values: NDArray[Any]) -> None:
         """Note what the session uses of the table, to tell whether it is the same when the run goes on."""
-        self._table = digest_of(values)
+        self._table = table_digest(values)
 
     def find(self, run: str) -> Saved | None:
         """Return the newest readable checkpoint of a run; None where there is none."""

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from moiety.config import DataOwnerRun as Settings
+from moiety.config import Totals
+from moiety.contract import stated
 from moiety.contract.agreement import revealed_lines
 from moiety.contract.assignment import Assignment
 from moiety.contract.contract import Contract, order_seed, schedule_of
-from moiety.contract.policy import Policy, Totals
 from moiety.contract.products import Role
 from moiety.contract.schedule import Split
-from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
+from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms
 from moiety.crypto.sampling import Randomness, Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.data.notes import notes_of_prediction, notes_of_training
@@ -188,31 +189,25 @@ class DataOwnerParty(Secret):
     def _terms(self, proposal: LabelOwnerTerms) -> DataOwnerTerms:
         own = None if self._settings.split.by is None else self._assignment
         saved = self._find(proposal.resumes)
-        stated = DataOwnerTerms(
-            run=self._settings.run,
-            purpose=proposal.purpose,
-            protocol=self._settings.protocol.name,
-            scheme=self._settings.protocol.scheme,
-            reveals=self._settings.protocol.reveals or "nothing",
-            activations=self._activations_kind(proposal),
-            id_columns=len(self._settings.table.id),
+        terms = DataOwnerTerms(
+            **stated.common(self._settings, purpose=proposal.purpose),
+            **stated.answered(self._settings, purpose=proposal.purpose),
+            before=self._before(),
             rows=self._table.rows,
             order_digest=self._aligned.order_digest,
             model=self._load() if proposal.purpose == "predict" else "",
             resumes="" if saved is None else proposal.resumes,
             order="" if saved is None else fact(saved, "order", str),
             nonce=self._randomness.seed().hex(),
-            split=self._settings.split.decided_by if proposal.purpose == "train" else "drawn",
             assigned=None if own is None else Assigned.of(own),
             in_features=0,
-            **policy_terms(Policy(**self._settings.limits), self._before()),
         )
         compared = ("id_columns", "resumes", "rows", "order_digest", "split")
-        if any(getattr(proposal, name) != getattr(stated, name) for name in compared):
-            return stated  # the parties differ; both sides will say so from the terms alone
-        stated = stated.model_copy(update={"in_features": self._prepare(proposal, stated.nonce)})
-        agreed = Contract(label_owner=proposal, data_owner=stated, assignment=self._assignment)
-        return stated.model_copy(update={"parameters": agreed.parameters})
+        if any(getattr(proposal, name) != getattr(terms, name) for name in compared):
+            return terms  # the parties differ; both sides will say so from the terms alone
+        terms = terms.model_copy(update={"in_features": self._prepare(proposal, terms.nonce)})
+        agreed = Contract(label_owner=proposal, data_owner=terms, assignment=self._assignment)
+        return terms.model_copy(update={"parameters": agreed.parameters})
 
     def _activations_kind(self, proposal: LabelOwnerTerms) -> Literal["fixed", "trained"]:
         training = proposal.purpose == "train" and self._settings.trains_bottom

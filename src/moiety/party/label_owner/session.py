@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from moiety.config import LabelOwnerRun as Settings
+from moiety.contract import stated
 from moiety.contract.assignment import Assignment
 from moiety.contract.contract import Contract
 from moiety.contract.products import Role
+from moiety.contract.stated import Purpose
 from moiety.contract.terms import Assigned, LabelOwnerTerms
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.errors import (
@@ -37,33 +39,20 @@ def propose(
     settings: Settings,
     aligned: AlignedTable,
     *,
-    purpose: Any,
+    purpose: Purpose,
     randomness: Randomness,
     model: str = "",
     assignment: Assignment | None = None,
 ) -> LabelOwnerTerms:
     """Return this side's terms for a session; the assignment is `periods.own_assignment`'s."""
-    split = settings.split.decided_by if purpose == "train" else "drawn"
     return LabelOwnerTerms(
-        run=settings.run,
-        purpose=purpose,
-        protocol=settings.protocol.name,
-        scheme=settings.protocol.scheme,
-        reveals=settings.protocol.reveals or "nothing",
-        id_columns=len(settings.table.id),
+        **stated.common(settings, purpose=purpose),
+        **stated.proposed(settings, purpose=purpose),
         rows=aligned.table.rows,
         order_digest=aligned.order_digest,
         model=model,
         nonce=randomness.seed().hex(),
-        out_features=settings.model.units,
-        epochs=settings.train.epochs if purpose == "train" else 1,
-        batch=settings.train.batch,
-        split=split,
         assigned=None if assignment is None else Assigned.of(assignment),
-        validation=settings.split.validation if split == "drawn" else 0.0,
-        test=settings.split.test if split == "drawn" else 0.0,
-        may_stop=settings.train.may_stop and purpose == "train",
-        keep="best" if settings.train.keeps_best and purpose == "train" else "last",
     )
 
 
