@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from moiety.config import load_run
 from moiety.contract.agreement import digest_of
+from moiety.listener import SILENT
 from moiety.protocol.resume import Mark
 from moiety.store.checkpoints import FOLDER, Checkpoints, _digest_of
 from moiety.store.contract import keep_contract, kept_contract
@@ -76,7 +77,7 @@ def load_checkpoint(data: bytes) -> None:
 def _checkpoints(name: str) -> tuple[Checkpoints, Path]:
     folder = scratch() / name
     path = folder / FOLDER / f"{_RUN}.00000001.safetensors"
-    return Checkpoints(folder, keep=3, report=lambda _: None), path
+    return Checkpoints(folder, keep=3, listener=SILENT), path
 
 
 def _with_facts(content: bytes) -> bytes:

@@ -11,6 +11,7 @@ from fuzz.machines import blocks_from
 from moiety.config import DataOwnerRun, load_data_owner_run
 from moiety.contract.terms import encode_terms
 from moiety.data.table import Table
+from moiety.listener import SILENT
 from moiety.party.data_owner.features import read_features
 from moiety.party.data_owner.session import DataOwnerParty
 from moiety.protocol.messages import Block, Kind
@@ -37,8 +38,8 @@ def give_data_owner_party(data: bytes) -> None:
         table=table,
         ledger=None,
         randomness=RecordedRandomness(b"party"),
-        report=lambda _: None,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
+        listener=SILENT,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=SILENT),
     )
     try:
         if not data[:1] or not data[0] & 1:

@@ -8,17 +8,19 @@ owner); `moiety.protocol.simulate` is the protocol in one file.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moiety.listener import Listener
     from moiety.nn.fit import Batch
     from moiety.nn.layer import InteractiveLinear
     from moiety.party.data_owner.provide import provide
     from moiety.party.label_owner.run import LabelOwnerRun, open_run
 
-__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "open_run", "provide"]
+__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "Listener", "open_run", "provide"]
 
 _HOMES = {
     "provide": "moiety.party.data_owner.provide",
     "open_run": "moiety.party.label_owner.run",
     "LabelOwnerRun": "moiety.party.label_owner.run",
+    "Listener": "moiety.listener",
     "Batch": "moiety.nn.fit",
     "InteractiveLinear": "moiety.nn.layer",
 }

@@ -11,6 +11,7 @@ from moiety.config import load_data_owner_run
 from moiety.contract.policy import Totals
 from moiety.contract.products import Role
 from moiety.errors import MoietyError, PeerPolicyError, PolicyError
+from moiety.listener import SILENT
 from moiety.net.channel import MemoryChannel, memory_pair
 from moiety.net.session import Session
 from moiety.party.data_owner.features import open_ledger, read_features
@@ -48,8 +49,8 @@ def connected(files: Files) -> tuple[MemoryChannel, Callable[[], None]]:
         table=read_features(settings),
         ledger=ledger,
         randomness=RecordedRandomness(b"data owner"),
-        report=lambda _: None,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
+        listener=SILENT,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=SILENT),
     )
     session = Session(peer_end, role=Role.DATA_OWNER, deadline_seconds=0.0)
 

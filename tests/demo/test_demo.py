@@ -11,7 +11,7 @@ from moiety.demo.credit import CREDIT_FEATURES, CREDIT_TARGET
 from moiety.demo.demo import Example, run_demo, set_up, simulate_runs
 from moiety.demo.tables import BANK_ID, TELCO_ID
 from moiety.errors import ConfigError, TransportError
-from moiety.party.label_owner.train import Silence
+from moiety.listener import SILENT
 from tests.support.parties import configure, free_address
 
 FEW_ROWS = 3000
@@ -87,7 +87,7 @@ def test_demo_says_which_process_failed_and_ends_the_other(
 
 def test_simulate_runs_takes_its_example_without_run_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIMULATED_ROWS", 2000)
-    result = simulate_runs(None, None, observer=Silence())
+    result = simulate_runs(None, None, listener=SILENT)
     assert 1700 < result.rows < 1800
     assert "AUC" in result.test
     assert not Path(result.folder).exists()
@@ -111,7 +111,7 @@ def test_example_of_another_protocol_trains_a_bottom_model(tmp_path: Path, proto
 def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "PAILLIER_ROWS", 400)
     monkeypatch.setattr(demo, "PAILLIER_UNITS", 1)
-    result = simulate_runs(None, None, protocol="acml", scheme="paillier-legacy", observer=Silence())
+    result = simulate_runs(None, None, protocol="acml", scheme="paillier-legacy", listener=SILENT)
     assert 340 < result.rows < 360
     assert (result.out_features, result.spare_bits) == (1, None)
     assert result.parameters == ["Paillier, 2048-bit modulus, 112-bit security"]
@@ -120,5 +120,5 @@ def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_simulate_refuses_a_protocol_beside_run_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are for the example") as caught:
-        simulate_runs(tmp_path / "a", tmp_path / "b", protocol="joint", observer=Silence())
+        simulate_runs(tmp_path / "a", tmp_path / "b", protocol="joint", listener=SILENT)
     assert "run files" in caught.value.hint

@@ -15,6 +15,7 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
+from moiety.listener import SILENT
 from moiety.net.channel import Channel
 from moiety.net.connect import Connector, SessionConnector, connect
 from moiety.net.identity import create_identity
@@ -95,7 +96,7 @@ def test_train_says_after_its_deadline_that_nobody_is_there(files: Files) -> Non
 def test_provide_once_says_after_its_deadline_that_nobody_came(files: Files) -> None:
     configure(files.data_owner, {"peer.connect_deadline": 0.5})
     with pytest.raises(PeerUnreachableError, match=r"nobody connected to 127.0.0.1:\d+ within 0.5 s"):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_train_that_listens_says_after_its_deadline_that_nobody_came(files: Files) -> None:
@@ -115,7 +116,7 @@ def test_train_refuses_an_expired_own_certificate_before_it_connects(files: File
 def test_provide_refuses_an_expired_pinned_certificate_before_it_listens(files: Files) -> None:
     (files.data_owner.parent / "bank.crt").write_bytes(make_certificate_expire(files.label_owner.parent))
     with pytest.raises(PeerIdentityError, match=r"telco/bank.crt expired on"):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_train_refuses_a_key_of_another_certificate(files: Files, tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ from moiety.demo.compare import compare, join, train_twin
 from moiety.demo.local import simulate
 from moiety.demo.twin import TwinLink
 from moiety.errors import ConfigError, LocalProtocolError, PeerAbortedError, PolicyError, RemoteProtocolError
+from moiety.listener import SILENT, Listener
 from moiety.nn.build import make_optimizer, make_schedule
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import AdaptiveStep, PlainStep
 from moiety.nn.stopping import BestModel, Followed, Stopping, check_plan, metric_of, stopping_of
 from moiety.party.label_owner.result import result_lines
 from moiety.party.label_owner.run import open_run
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
 from moiety.store import model as checkpoint
 from tests.support.pair import contract_of, table_of
 from tests.support.parties import Files, configure, make_parties, meet, rewrite_table, run_here, score, wire
@@ -432,8 +433,8 @@ class Gone(BaseException):
     """The process is gone."""
 
 
-class Dying(Silence):
-    """An observer that ends the process at the first step of an epoch."""
+class Dying(Listener):
+    """A listener that ends the process at the first step of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
@@ -462,7 +463,7 @@ def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch
         },
     )
     with pytest.raises(Gone):
-        go(files, observer=Dying(epoch))
+        go(files, listener=Dying(epoch))
     result = go(files, resume=True)
     values = [each["accuracy"] for each in result.validation]
     assert len(values) > epoch
@@ -474,11 +475,11 @@ def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch
     assert train_twin(joined)["accuracy"] == pytest.approx(result.test["accuracy"], abs=0.05)
 
 
-def go(files: Files, *, resume: bool = False, observer: Silence | None = None) -> Any:
+def go(files: Files, *, resume: bool = False, listener: Listener = SILENT) -> Any:
     return train(
         files.label_owner,
         resume=resume,
-        observer=observer,
+        listener=listener,
         channel=wire(files),
         randomness=RecordedRandomness(b"resumed" if resume else b"first"),
     )

@@ -7,7 +7,8 @@ from pyarrow import csv
 
 from moiety.contract.terms import WIRE_VERSION
 from moiety.errors import PeerAbortedError, PeerUnreachableError
-from moiety.party.label_owner.train import Silence, train
+from moiety.listener import Listener
+from moiety.party.label_owner.train import train
 from tests.support.parties import (
     Files,
     Outcome,
@@ -131,8 +132,8 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
     )
 
 
-class TerminatesAfterOneEpoch(Silence):
-    """An observer that asks the data owner's process to end in the middle of the training."""
+class TerminatesAfterOneEpoch(Listener):
+    """A listener that asks the data owner's process to end in the middle of the training."""
 
     def __init__(self, provider: Process) -> None:
         self._provider = provider
@@ -142,8 +143,8 @@ class TerminatesAfterOneEpoch(Silence):
         self._provider.process.terminate()
 
 
-class KillsAfterOneEpoch(Silence):
-    """An observer that ends the data owner's process in the middle of the training."""
+class KillsAfterOneEpoch(Listener):
+    """A listener that ends the data owner's process in the middle of the training."""
 
     def __init__(self, provider: Process) -> None:
         self._provider = provider
@@ -159,7 +160,7 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
     with process("provide", "--once", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerUnreachableError, match="no other was made within 1 s") as caught:
-            train(files.label_owner, observer=KillsAfterOneEpoch(provider))
+            train(files.label_owner, listener=KillsAfterOneEpoch(provider))
     assert "--resume" in caught.value.hint
     assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {
         "checkpoints",
@@ -186,7 +187,7 @@ def test_provide_that_is_terminated_tells_the_label_owner(files: Files) -> None:
     with process("provide", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerAbortedError, match=r"stopped the session \(interrupted\)"):
-            train(files.label_owner, observer=TerminatesAfterOneEpoch(provider))
+            train(files.label_owner, listener=TerminatesAfterOneEpoch(provider))
         ended = provider.end()
     assert ended.code == 143
     assert ended.errors.strip() == "terminated"

@@ -89,11 +89,12 @@ def provide(
     ] = False,
 ) -> None:
     """Data owner: answer the label owner's runs in turn."""
+    from moiety.cli.progress import Terminal
     from moiety.net.interrupts import Interrupts
     from moiety.party.data_owner.provide import provide as answer_runs
 
-    with Interrupts(report=typer.echo) as interrupts:
-        answer_runs(run_file, once=once, resume=resume, report=typer.echo, interrupts=interrupts)
+    with Terminal() as terminal, Interrupts(listener=terminal) as interrupts:
+        answer_runs(run_file, once=once, resume=resume, listener=terminal, interrupts=interrupts)
 
 
 @app.command()
@@ -102,13 +103,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished training.")] = False,
 ) -> None:
     """Label owner: train with the data owner and save the model."""
-    from moiety.cli.progress import ProgressBar
+    from moiety.cli.progress import Terminal
     from moiety.net.interrupts import Interrupts
     from moiety.party.label_owner.result import result_lines
     from moiety.party.label_owner.train import train as train_run
 
-    with ProgressBar(Console()) as bar, Interrupts(report=bar.notice) as interrupts:
-        result = train_run(run_file, resume=resume, observer=bar, interrupts=interrupts)
+    with Terminal() as terminal, Interrupts(listener=terminal) as interrupts:
+        result = train_run(run_file, resume=resume, listener=terminal, interrupts=interrupts)
     for line in result_lines(result):
         typer.echo(line)
 
@@ -116,9 +117,11 @@ def train(
 @app.command()
 def align(run_file: RunFile) -> None:
     """Label owner: find the rows that the data owner has too, and keep their order for later commands."""
+    from moiety.cli.progress import Terminal
     from moiety.party.label_owner.align import align as align_rows
 
-    typer.echo(align_rows(run_file, report=typer.echo))
+    with Terminal() as terminal:
+        terminal.say(align_rows(run_file, listener=terminal))
 
 
 @app.command()
@@ -127,9 +130,11 @@ def predict(
     output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("scores.csv"),
 ) -> None:
     """Label owner: score the table's rows with the saved model."""
+    from moiety.cli.progress import Terminal
     from moiety.party.label_owner.predict import predict as score
 
-    typer.echo(f"{score(run_file, output, report=typer.echo)} scores in {output}")
+    with Terminal() as terminal:
+        terminal.say(f"{score(run_file, output, listener=terminal)} scores in {output}")
 
 
 @app.command()
@@ -144,12 +149,12 @@ def simulate(
     ] = None,
 ) -> None:
     """Train with both parties in this process, to try run files out."""
-    from moiety.cli.progress import ProgressBar
+    from moiety.cli.progress import Terminal
     from moiety.demo.demo import simulate_runs
     from moiety.party.label_owner.result import result_lines
 
-    with ProgressBar(Console()) as bar:
-        result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, observer=bar)
+    with Terminal() as terminal:
+        result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, listener=terminal)
     for line in result_lines(result):
         typer.echo(line)
 

@@ -13,7 +13,8 @@ import typer
 
 from moiety.contract.terms import SOFTWARE_VERSION
 from moiety.errors import ConfigError
-from moiety.net.events import COMMAND_ENDED, COMMAND_STARTED, LOGGER, Log
+from moiety.listener import LOGGER
+from moiety.net.events import COMMAND_ENDED, COMMAND_STARTED, Log
 
 LEVELS: Final = {
     "debug": logging.DEBUG,

@@ -26,8 +26,8 @@ from moiety.demo.local import simulate
 from moiety.demo.networks import EXAMPLE_FEATURES
 from moiety.demo.tables import BANK_ID, NORMALISE, TELCO_ID, write_features, write_labels
 from moiety.errors import ConfigError, TransportError
+from moiety.listener import Listener
 from moiety.party.label_owner.result import Result, learnt_lines, parameter_line
-from moiety.party.label_owner.train import Observer
 from moiety.party.setup import initialise, trust
 
 MEGABYTE: Final = 1e6
@@ -148,7 +148,7 @@ def simulate_runs(
     *,
     protocol: str | None = None,
     scheme: str | None = None,
-    observer: Observer,
+    listener: Listener,
 ) -> Result:
     """Train with two run files in this process, or with a sample of the demonstration's data.
 
@@ -157,13 +157,13 @@ def simulate_runs(
         data_owner: its run file; None for the example.
         protocol: of the example; run files name their own.
         scheme: of the example.
-        observer: is told how the training goes.
+        listener: told how the training goes.
 
     Raises:
         ConfigError: one run file without the other, or run files and a protocol or scheme.
     """
     if label_owner is None and data_owner is None:
-        return _simulate_example(protocol or "blind", scheme or "rlwe", observer)
+        return _simulate_example(protocol or "blind", scheme or "rlwe", listener)
     if label_owner is None or data_owner is None:
         raise ConfigError(
             "simulate needs both run files or none",
@@ -174,16 +174,16 @@ def simulate_runs(
             "--protocol and --scheme are for the example",
             hint="write name and scheme into [protocol] of both run files",
         )
-    return simulate(label_owner, data_owner, observer=observer)
+    return simulate(label_owner, data_owner, listener=listener)
 
 
-def _simulate_example(protocol: str, scheme: str, observer: Observer) -> Result:
+def _simulate_example(protocol: str, scheme: str, listener: Listener) -> Result:
     example = Example(epochs=2, rows=SIMULATED_ROWS, protocol=protocol, scheme=scheme)
     if scheme != "rlwe":
         example = replace(example, rows=PAILLIER_ROWS, units=PAILLIER_UNITS)
     with tempfile.TemporaryDirectory() as folder:
         parties = set_up(Path(folder) / "example", example, address="127.0.0.1:7443")
-        return simulate(parties.label_owner, parties.data_owner, observer=observer)
+        return simulate(parties.label_owner, parties.data_owner, listener=listener)
 
 
 def set_up(folder: Path, example: Example, *, address: str) -> Parties:

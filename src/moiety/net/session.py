@@ -7,7 +7,7 @@ they never notice that a connection was replaced. Imported by the parties' loops
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from moiety.contract.products import Role
@@ -22,6 +22,7 @@ from moiety.errors import (
     SessionLostError,
     TransportError,
 )
+from moiety.listener import Listener
 from moiety.net import signals
 from moiety.net.channel import Channel
 from moiety.net.events import (
@@ -95,10 +96,11 @@ class Session:
         self._numbering.bind(contract=contract, session=session, keep=self._recovery is not None)
         self.log.bind(session=session.hex())
 
-    def tell(self, notice: Callable[[str], None]) -> None:
-        """Say from now on, in a sentence, when a connection is lost and replaced."""
+    def tell(self, listener: Listener) -> None:
+        """Tell events, and sentences when a connection is lost and replaced, from now on."""
+        self.log.tell(listener)
         if self._recovery is not None:
-            self._recovery.notice = notice
+            self._recovery.notice = listener.say
 
     def send(self, blocks: Iterable[Block]) -> None:
         """Send blocks as they are computed; waits while the peer has acknowledged too little.

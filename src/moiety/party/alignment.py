@@ -25,6 +25,7 @@ from moiety.data.ids import IdRows, Ids
 from moiety.data.periods import assign
 from moiety.data.table import Table
 from moiety.errors import AlignmentError, CheckpointError
+from moiety.listener import SILENT, Listener
 from moiety.net.session import Session
 from moiety.protocol.alignment import Aligned, AlignmentTerms, DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.messages import Kind
@@ -36,8 +37,6 @@ ALIGNMENT_KINDS: Final = frozenset({Kind.ALIGNMENT, Kind.BLINDED_IDS, Kind.DOUBL
 _TENTHS: Final = 10
 _LARGE: Final = 100_000
 """Fewer ids take seconds: nobody needs to be told how far they are."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +65,13 @@ class OwnSide(Secret):
     Args:
         settings: the run file.
         table: with its id columns.
-        report: told how far a long alignment is.
+        listener: told how far a long alignment is.
     """
 
-    def __init__(self, settings: LabelOwnerRun | DataOwnerRun, table: Table, *, report: Report) -> None:
+    def __init__(self, settings: LabelOwnerRun | DataOwnerRun, table: Table, *, listener: Listener) -> None:
         self._settings = settings
         self._table = table
-        self._report = report
+        self._listener = listener
         self._told = 0
         section = settings.table
         self._ids = Ids(table, columns=section.id, normalise=section.normalise)
@@ -160,11 +159,16 @@ class OwnSide(Secret):
         tenths = _TENTHS * done // max(count, 1)
         if count >= _LARGE and tenths > self._told:
             self._told = tenths
-            self._report(f"aligning: {tenths * _TENTHS} % of {count:,} ids")
+            self._listener.say(f"aligning: {tenths * _TENTHS} % of {count:,} ids")
 
 
 def align_with_data_owner(
-    session: Session, settings: LabelOwnerRun, table: Table, *, randomness: Randomness, report: Report
+    session: Session,
+    settings: LabelOwnerRun,
+    table: Table,
+    *,
+    randomness: Randomness,
+    listener: Listener,
 ) -> AlignedTable:
     """Align the label owner's table at the beginning of a session, where its run file names ids.
 
@@ -178,7 +182,7 @@ def align_with_data_owner(
     """
     if not settings.table.id:
         return in_order(table)
-    own = OwnSide(settings, table, report=report)
+    own = OwnSide(settings, table, listener=listener)
     machine = own.machine(LabelOwnerAlignment, randomness=randomness)
     assert isinstance(machine, LabelOwnerAlignment)
     session.send([machine.hello()])
@@ -195,7 +199,7 @@ def kept_table(settings: LabelOwnerRun | DataOwnerRun, table: Table) -> AlignedT
     """
     if not settings.table.id:
         return in_order(table)
-    kept = OwnSide(settings, table, report=lambda _: None)._kept  # noqa: SLF001 - the same mechanism
+    kept = OwnSide(settings, table, listener=SILENT)._kept  # noqa: SLF001 - the same mechanism
     if kept is None:
         raise AlignmentError(
             f"{settings.folder} has no alignment of {table.source.name} as it is now",

@@ -21,6 +21,7 @@ from moiety.data.profile import (
 )
 from moiety.data.table import Table
 from moiety.data.target import Target
+from moiety.listener import SILENT
 from moiety.net.connect import connect
 from moiety.net.identity import load_identity, load_pinned
 from moiety.net.session import Session
@@ -121,9 +122,9 @@ def _check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Findi
 def _shake_hands(settings: LabelOwnerRun, table: Table) -> tuple[Session, Contract, str]:
     """Align and agree, as a training would."""
     source = SystemRandomness()
-    session = open_session(settings, channel=None)
+    session = open_session(settings, channel=None, listener=SILENT)
     try:
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=lambda _: None)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=SILENT)
         assignment = own_assignment(settings.split, aligned.table)
         terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
         return session, agree(session, terms, assignment=assignment), aligned.sentence

@@ -10,7 +10,7 @@ Imported by both parties' loops.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from safetensors.numpy import load, save
 
 from moiety.config import Checkpointing
 from moiety.errors import CheckpointCorruptError, CheckpointError
+from moiety.listener import Listener
 from moiety.protocol.resume import Mark
 from moiety.store.files import Arrays, Facts, digest, read, replace, sync_folder
 from moiety.store.vault import Vault, passphrase_from
@@ -57,16 +58,14 @@ class Checkpoints:
         folder: the run's.
         keep: how many of a run stay.
         vault: encrypts them; None leaves them readable by their owner.
-        report: told when one is damaged, in a sentence.
+        listener: told when one is damaged.
     """
 
-    def __init__(
-        self, folder: Path, *, keep: int, vault: Vault | None = None, report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, *, keep: int, vault: Vault | None = None, listener: Listener) -> None:
         self._folder = folder / FOLDER
         self._keep = keep
         self._vault = vault
-        self._report = report
+        self._listener = listener
 
     def write(
         self, run: str, mark: Mark, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
@@ -106,7 +105,7 @@ class Checkpoints:
             try:
                 found.append(self._load(path, run))
             except CheckpointError as error:
-                self._report(f"{path.name} is left out: {error.message}")
+                self._listener.say(f"{path.name} is left out: {error.message}")
         return found
 
     def forget(self, run: str) -> None:
@@ -166,7 +165,7 @@ class Checkpoints:
         sync_folder(self._folder)
 
 
-def open_checkpoints(folder: Path, settings: Checkpointing, *, report: Callable[[str], None]) -> Checkpoints:
+def open_checkpoints(folder: Path, settings: Checkpointing, *, listener: Listener) -> Checkpoints:
     """Return the checkpoints of a run file.
 
     Raises:
@@ -176,7 +175,7 @@ def open_checkpoints(folder: Path, settings: Checkpointing, *, report: Callable[
     vault = None
     if settings.passphrase is not None:
         vault = Vault(folder / FOLDER, passphrase_from(settings.passphrase))
-    return Checkpoints(folder, keep=settings.keep, vault=vault, report=report)
+    return Checkpoints(folder, keep=settings.keep, vault=vault, listener=listener)
 
 
 def _encode(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> bytes:

@@ -27,6 +27,7 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
+from moiety.listener import SILENT, Listener
 from moiety.net.identity import create_identity
 from moiety.party.data_owner import features
 from moiety.party.data_owner import session as data_owner
@@ -36,6 +37,7 @@ from moiety.party.data_owner.provide import provide
 from moiety.party.data_owner.session import DataOwnerParty
 from moiety.protocol.messages import Block, Kind
 from moiety.store import model as checkpoint
+from tests.support.hearing import Heard
 from tests.support.pair import label_terms
 from tests.support.parties import (
     NOBODY,
@@ -55,14 +57,14 @@ def files(tmp_path: Path) -> Files:
     return make_parties(tmp_path)
 
 
-def party_of(files: Files, reports: list[str]) -> DataOwnerParty:
+def party_of(files: Files, listener: Listener) -> DataOwnerParty:
     settings = load_data_owner_run(files.data_owner)
     return DataOwnerParty(
         settings,
         table=read_features(settings),
         ledger=None,
         randomness=RecordedRandomness(b"party"),
-        report=reports.append,
+        listener=listener,
     )
 
 
@@ -82,31 +84,31 @@ def hello(files: Files, **changes: object) -> Block:
 @pytest.mark.parametrize("kind", [Kind.PUBLIC_KEY, Kind.REQUEST, Kind.FINISH, Kind.INITIAL_SHARE])
 def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
     with pytest.raises(RemoteProtocolError, match="HELLO"):
-        list(party_of(files, []).receive(block(kind)))
+        list(party_of(files, SILENT).receive(block(kind)))
 
 
 @pytest.mark.parametrize("kind", [Kind.HELLO, Kind.REQUEST, Kind.WEIGHTS])
 def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
-    party = party_of(files, [])
+    party = party_of(files, SILENT)
     list(party.receive(hello(files)))
     with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
         list(party.receive(block(kind)))
 
 
 def test_party_refuses_a_key_that_is_none(files: Files) -> None:
-    party = party_of(files, [])
+    party = party_of(files, SILENT)
     list(party.receive(hello(files)))
     with pytest.raises(MalformedMessageError):
         list(party.receive(block(Kind.PUBLIC_KEY, b"short")))
 
 
 def test_party_says_what_was_agreed(files: Files) -> None:
-    reports: list[str] = []
-    party = party_of(files, reports)
+    heard = Heard()
+    party = party_of(files, heard)
     (answer,) = party.receive(hello(files))
     assert answer.kind is Kind.HELLO
     assert party.contract is not None
-    drift, agreed = reports
+    drift, agreed = heard.said
     assert drift.startswith(
         "drift of 180 rows kept from training against the training rows: 0 values missing"
     )
@@ -114,7 +116,7 @@ def test_party_says_what_was_agreed(files: Files) -> None:
 
 
 def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
-    party = party_of(files, [])
+    party = party_of(files, SILENT)
     list(party.receive(hello(files)))
     (answer,) = party.receive(block(Kind.FINISH))
     assert answer.kind is Kind.FINISH
@@ -125,13 +127,13 @@ def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
 def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     rewrite_table(files.data_owner.parent / "features.parquet", with_column("f2", [99.0] + [0.0] * 599))
     configure(files.data_owner, {"prepare.f2": "none"})
-    reports: list[str] = []
-    list(party_of(files, reports).receive(hello(files)))
-    assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
+    heard = Heard()
+    list(party_of(files, heard).receive(hello(files)))
+    assert "1 of 4800 activations lie beyond 8 and were clipped" in heard.said
 
 
 def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
-    party = party_of(files, [])
+    party = party_of(files, SILENT)
     list(party.receive(hello(files)))
     kept = party._features
     assert isinstance(kept, ActivationFile)
@@ -200,7 +202,7 @@ def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest
 
 
 def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None:
-    party = party_of(files, [])
+    party = party_of(files, SILENT)
     answers = party.receive(hello(files, rows=599))
     terms = json.loads(next(answers).payload)
     assert (terms["rows"], terms["in_features"]) == (600, 0)
@@ -226,7 +228,7 @@ def test_provide_refuses_a_table_that_does_not_suit(
     )
     configure(files.data_owner, {"table.features": ["f0"], **change})
     with pytest.raises(error, match=says):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_provide_refuses_infinite_values(files: Files) -> None:
@@ -234,7 +236,7 @@ def test_provide_refuses_infinite_values(files: Files) -> None:
         files.data_owner.parent / "features.parquet", with_column("f5", [math.inf, -math.inf] + [0.5] * 598)
     )
     with pytest.raises(DataError, match=r"f5.*2") as caught:
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
     assert caught.value.hint
 
 
@@ -322,11 +324,11 @@ def test_provide_saves_what_predicting_needs(files: Files) -> None:
 def test_provide_once_gives_up_when_nobody_listens(files: Files) -> None:
     let_data_owner_dial(files, NOBODY)
     configure(files.data_owner, {"peer.connect_deadline": 0.5})
-    reports: list[str] = []
+    heard = Heard()
     with pytest.raises(PeerUnreachableError, match="no connection to") as caught:
-        provide(files.data_owner, once=True, report=reports.append)
+        provide(files.data_owner, once=True, listener=heard)
     assert "firewall" in caught.value.hint
-    assert reports == [f"600 rows ready; dialling {NOBODY} for bank"]
+    assert heard.said == [f"600 rows ready; dialling {NOBODY} for bank"]
 
 
 def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
@@ -339,4 +341,4 @@ def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
     monkeypatch.setattr("moiety.net.connect.dial", refuse)
     # Without `once`, every other error is reported and the next session waited for.
     with pytest.raises(PeerIdentityError):
-        provide(files.data_owner, report=lambda _: None)
+        provide(files.data_owner, listener=SILENT)

@@ -6,7 +6,7 @@ keys, masks or totals of what was released: those are the ledger's, which never 
 data owner's loop.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from moiety.contract.contract import Contract
 from moiety.crypto.sampling import Seed
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointCorruptError, CheckpointMismatchError
+from moiety.listener import Listener
 from moiety.nn.bottom import TrainedActivations
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.messages import Block
@@ -39,16 +40,16 @@ class Half(Secret):
 
     Args:
         checkpoints: where they lie; None where nothing is kept.
-        report: told what happens, in a sentence.
+        listener: told from where a run goes on.
 
     Attributes:
         restored: the checkpoint that the run goes on from.
         writes: whether the label owner takes checkpoints in this session.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, *, report: Callable[[str], None]) -> None:
+    def __init__(self, checkpoints: Checkpoints | None, *, listener: Listener) -> None:
         self._checkpoints = checkpoints
-        self._report = report
+        self._listener = listener
         self._found: list[Saved] = []
         self.restored: Saved | None = None
         self.writes = False
@@ -95,9 +96,9 @@ class Half(Secret):
             )
         self.restored = held[mark]
         if mark != self._found[0].mark or mark != offered[0]:
-            self._report(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
+            self._listener.say(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
         self._checkpoints.drop_newer(contract.run_id, mark)
-        self._report(f"the run goes on after step {mark.updates}")
+        self._listener.say(f"the run goes on after step {mark.updates}")
         self.writes = True
 
     def write(

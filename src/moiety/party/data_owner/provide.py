@@ -21,12 +21,13 @@ from moiety.errors import (
     PeerIdentityError,
     SessionLostError,
 )
+from moiety.listener import PRINTER, Listener
 from moiety.net.connect import Connector
 from moiety.net.events import CONNECTED
 from moiety.net.interrupts import Interrupts
 from moiety.net.session import Session
 from moiety.party.data_owner.features import open_ledger, read_features
-from moiety.party.data_owner.session import DataOwnerParty, Report, serve
+from moiety.party.data_owner.session import DataOwnerParty, serve
 from moiety.party.memory import memory_guard
 from moiety.party.retry import saved_hint
 from moiety.store import model as checkpoint
@@ -39,7 +40,7 @@ def provide(
     *,
     once: bool = False,
     resume: bool = False,
-    report: Report = print,
+    listener: Listener = PRINTER,
     randomness: Randomness | None = None,
     interrupts: Interrupts | None = None,
 ) -> None:
@@ -50,7 +51,7 @@ def provide(
         once: return after one run, and raise if it failed for good. A run whose label owner started anew
             has not failed: it is waited for.
         resume: there must be an unfinished run to go on with, and no new training is begun before it ends.
-        report: told what happens, in a sentence.
+        listener: told what happens; prints sentences when left out.
         randomness: where seeds come from; the operating system when left out.
         interrupts: obeyed between two exchanges; without them Ctrl-C ends a session wherever it is.
 
@@ -63,7 +64,7 @@ def provide(
     """
     settings = load_data_owner_run(Path(path))
     table = read_features(settings)
-    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, report=report)
+    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, listener=listener)
     if resume:
         require_unfinished(settings, checkpoints)
     with Connector(settings) as connector, closing(open_ledger(settings)) as ledger:
@@ -74,12 +75,12 @@ def provide(
             ledger=ledger,
             checkpoints=checkpoints,
             randomness=randomness or SystemRandomness(),
-            report=report,
+            listener=listener,
             interrupts=interrupts or Interrupts(),
             once=once,
             resume=resume,
         )
-        report(_waiting(settings, connector, table))
+        listener.say(_waiting(settings, connector, table))
         while desk.serve_next():
             pass
 
@@ -118,7 +119,7 @@ class _Desk(Secret):
         ledger: Ledger,
         checkpoints: Checkpoints,
         randomness: Randomness,
-        report: Report,
+        listener: Listener,
         interrupts: Interrupts,
         once: bool,
         resume: bool,
@@ -129,7 +130,7 @@ class _Desk(Secret):
         self._ledger = ledger
         self._checkpoints = checkpoints
         self._randomness = randomness
-        self._report = report
+        self._listener = listener
         self._interrupts = interrupts
         self._once = once
         self._resume = resume
@@ -146,7 +147,7 @@ class _Desk(Secret):
         except (ConfigError, PeerIdentityError):
             raise
         except SessionLostError as lost:
-            self._report(lost.message)
+            self._listener.say(lost.message)
             return True  # the label owner starts anew
         except MoietyError as error:
             self._note(error)
@@ -159,13 +160,14 @@ class _Desk(Secret):
         patient = self._connector.listens and not self._once
         with self._interrupts.at_once(waits=True):
             channel = self._connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
-        self._report(f"{peer.name} is connected")
+        self._listener.say(f"{peer.name} is connected")
         session = Session(
             channel,
             role=Role.DATA_OWNER,
             deadline_seconds=peer.answer_deadline,
-            recovery=self._connector.recovery(self._report),
+            recovery=self._connector.recovery(),
         )
+        session.tell(self._listener)
         session.log.bind(run=self._settings.run, peer=peer.name)
         session.log.emit(CONNECTED)
         with memory_guard():
@@ -177,7 +179,7 @@ class _Desk(Secret):
             table=self._table,
             ledger=self._ledger,
             randomness=self._randomness,
-            report=self._report,
+            listener=self._listener,
             checkpoints=self._checkpoints,
             only_resume=self._resume,
         )
@@ -185,7 +187,7 @@ class _Desk(Secret):
     def _note(self, error: MoietyError) -> None:
         if self._once:
             raise saved_hint(error, self._checkpoints, command="provide")
-        self._report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        self._listener.say(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
 
 def _waiting(settings: Settings, connector: Connector, table: Table) -> str:

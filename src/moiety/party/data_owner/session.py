@@ -5,7 +5,7 @@ it to the network. A session that fails is reported and ends; the next one finds
 Imported by the command line and by users.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Literal
 
@@ -27,6 +27,7 @@ from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
 from moiety.errors import CheckpointMismatchError, RemoteProtocolError
+from moiety.listener import Listener
 from moiety.net.events import CHECKPOINT_WRITTEN, MODEL_SAVED, RUN_RESUMED, Log, log_agreed
 from moiety.net.interrupts import Interrupts
 from moiety.net.session import Session
@@ -56,8 +57,6 @@ from moiety.store.files import Arrays
 from moiety.store.ledger import Ledger
 from moiety.store.model import load_model, save_model
 
-Report = Callable[[str], None]
-
 
 class DataOwnerParty(Secret):
     """One session's data owner, from HELLO to FINISH.
@@ -67,7 +66,7 @@ class DataOwnerParty(Secret):
         table: its raw table.
         ledger: totals over all runs; None in a simulation, where nothing leaves.
         randomness: where seeds come from.
-        report: told what happens, in a sentence.
+        listener: told what happens.
         checkpoints: where halves of unfinished runs are kept; None keeps none.
         only_resume: refuse to begin a new training.
 
@@ -85,11 +84,11 @@ class DataOwnerParty(Secret):
         table: Table,
         ledger: Ledger | None,
         randomness: Randomness,
-        report: Report,
+        listener: Listener,
         checkpoints: Checkpoints | None = None,
         only_resume: bool = False,
     ) -> None:
-        self._half = Half(checkpoints, report=report)
+        self._half = Half(checkpoints, listener=listener)
         self._only_resume = only_resume
         self.transcript: Transcript | None = None
         self.boundary: bytes | None = None
@@ -97,7 +96,7 @@ class DataOwnerParty(Secret):
         self._table = table
         self._ledger = ledger
         self._randomness = randomness
-        self._report = report
+        self._listener, self._report = listener, listener.say
         self.log = Log()
         self._handshake = DataOwnerHandshake(split=settings.split.decided_by, rows=table.rows)
         self._own_side: OwnSide | None = None
@@ -145,7 +144,7 @@ class DataOwnerParty(Secret):
     def _align(self, block: Block) -> Iterator[Block]:
         """Take a block of an alignment, which comes before HELLO; its end brings the table into order."""
         if self._own_side is None:
-            self._own_side = OwnSide(self._settings, self._table, report=self._report)
+            self._own_side = OwnSide(self._settings, self._table, listener=self._listener)
             self._alignment = self._own_side.machine(DataOwnerAlignment, randomness=self._randomness)
         assert self._alignment is not None
         yield from self._alignment.receive(block)

@@ -22,6 +22,7 @@ from moiety.crypto.secret import Secret
 from moiety.data.table import Table
 from moiety.data.target import Target
 from moiety.errors import ConfigError, LocalProtocolError, PeerAbortedError
+from moiety.listener import SILENT, Listener
 from moiety.net.channel import Channel
 from moiety.net.events import MODEL_SAVED, RUN_RESUMED
 from moiety.net.interrupts import Interrupts
@@ -33,7 +34,7 @@ from moiety.party.alignment import align_with_data_owner, own_assignment
 from moiety.party.label_owner.checkpoints import Keeper, Place, Rhythm
 from moiety.party.label_owner.features import OwnFeatures, fit_own, own_features, read_labels
 from moiety.party.label_owner.link import LabelOwnerLink
-from moiety.party.label_owner.resume import Past, Report
+from moiety.party.label_owner.resume import Past
 from moiety.party.label_owner.session import agree, finish, open_machine, open_session, propose, require_end
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.resume import digest_of
@@ -306,7 +307,7 @@ def open_run(
     resume: bool = False,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
-    report: Report = lambda _: None,
+    listener: Listener = SILENT,
 ) -> LabelOwnerRun:
     """Read a label owner's run file, connect to the data owner and agree on a contract.
 
@@ -315,7 +316,7 @@ def open_run(
         resume: go on with the unfinished run of this run file, from the newest checkpoint that both hold.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
-        report: told what happens, in a sentence.
+        listener: told what happens until the run is open, and events until it ends.
 
     Raises:
         ConfigError, DataError: the run file or the table cannot be used, or an unfinished run would be
@@ -333,12 +334,12 @@ def open_run(
     source = randomness or SystemRandomness()
     table = read_labels(settings)
     _check_labels(settings, table)
-    past = Past(settings.folder, settings.checkpoint, resume=resume, report=report)
-    session = open_session(settings, channel=channel)
+    past = Past(settings.folder, settings.checkpoint, resume=resume, listener=listener)
+    session = open_session(settings, channel=channel, listener=listener)
     try:
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=listener)
         if aligned.sentence:
-            report(aligned.sentence)
+            listener.say(aligned.sentence)
         assignment = own_assignment(settings.split, aligned.table)
         terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
         contract = agree(session, past.terms(terms), assignment=assignment)

@@ -21,6 +21,7 @@ from moiety.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from moiety.listener import Listener
 from moiety.net.channel import Channel
 from moiety.net.connect import connect
 from moiety.net.events import CONNECTED, log_agreed
@@ -68,7 +69,7 @@ def propose(
     )
 
 
-def open_session(settings: Settings, *, channel: Channel | None) -> Session:
+def open_session(settings: Settings, *, channel: Channel | None, listener: Listener) -> Session:
     """Connect, unless a channel is given; nothing is sent.
 
     Raises:
@@ -80,6 +81,7 @@ def open_session(settings: Settings, *, channel: Channel | None) -> Session:
         recovery = connector.recovery()
     deadline = settings.peer[0].answer_deadline
     session = Session(channel, role=Role.LABEL_OWNER, deadline_seconds=deadline, recovery=recovery)
+    session.tell(listener)
     session.log.bind(run=settings.run, peer=settings.peer[0].name)
     session.log.emit(CONNECTED)
     return session
