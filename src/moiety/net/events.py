@@ -5,10 +5,10 @@
 
 Events are told to the session's listener. By default they go to the standard library's logger "moiety", as
 its message the event's name and as the attribute `fields` everything else; who uses the package decides where
-they go from there, and the command line formats them with structlog. A field is a number, a truth value or
-a short printable text: anything else is replaced by the name of its type, so that no array, key or secret can
-be written by mistake. What depends on labels (losses, metrics) is in no event: logs are read by more people than
-results are. Reference: docs/logs.md, ADR 0022.
+they go from there, and the command line formats them with structlog. A field is a number, a truth value or a
+short printable text: anything else is replaced by the name of its type, so that no array, key or secret can
+be written by mistake. What depends on labels (losses, metrics) is in no event: logs are read by more people
+than results are. Reference: docs/logs.md, ADR 0022.
 """
 
 import logging
