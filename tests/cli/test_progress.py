@@ -20,7 +20,7 @@ def shown(*, terminal: bool) -> str:
 
 def test_bar_shows_epoch_speed_loss_and_bytes_on_a_terminal() -> None:
     text = shown(terminal=True)
-    for words in ("epoch 1", "rows/s", "loss 0.7500", "3 MB out, 5 MB in"):
+    for words in ("epoch 1", "rows/s", "loss 0.7500", "3.0 MB out, 5.0 MB in"):
         assert words in text
 
 

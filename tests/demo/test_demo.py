@@ -1,10 +1,9 @@
-import io
 from pathlib import Path
 
 import pytest
 from pyarrow import csv, parquet
-from rich.console import Console
 
+from moiety.cli.result import demonstration_lines
 from moiety.config import load_data_owner_run, load_label_owner_run
 from moiety.demo import demo
 from moiety.demo.credit import CREDIT_FEATURES, CREDIT_TARGET
@@ -12,6 +11,7 @@ from moiety.demo.demo import Example, run_demo, set_up, simulate_runs
 from moiety.demo.tables import BANK_ID, TELCO_ID
 from moiety.errors import ConfigError, TransportError
 from moiety.listener import SILENT
+from tests.support.hearing import Heard
 from tests.support.parties import configure, free_address
 
 FEW_ROWS = 3000
@@ -27,10 +27,9 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_rows")
 def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    console = Console(file=io.StringIO(), width=400)
-    run_demo(tmp_path / "demo", epochs=1, console=console)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    listener = Heard()
+    shown = run_demo(tmp_path / "demo", epochs=1, listener=listener)
+    text = "\n".join([*listener.said, *demonstration_lines(shown)])
     for words in (
         "labels.csv: 2,879 rows, customers like TW-0001234",
         "features.parquet: 2,879 rows, subscribers like 1234, and 23 features",
@@ -43,7 +42,7 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest
         "test KS",
         "bank sent",
         "peak memory: bank ",
-        ", telco ",
+        " MB, telco ",
         "log2 q = 141",
         "data owner learnt: ",
         "label owner learnt: 32 values of z for each training row",
@@ -71,7 +70,7 @@ def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_that_exists(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists") as caught:
-        run_demo(tmp_path, epochs=1, console=Console(file=io.StringIO()))
+        run_demo(tmp_path, epochs=1, listener=SILENT)
     assert "another folder" in caught.value.hint
 
 

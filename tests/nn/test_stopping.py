@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from moiety.cli.result import result_lines
 from moiety.config import LabelOwnerRun, load_label_owner_run
 from moiety.contract.schedule import Schedule, Split
 from moiety.crypto.sampling import Seed
@@ -24,7 +25,6 @@ from moiety.nn.build import make_optimizer, make_schedule
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import AdaptiveStep, PlainStep
 from moiety.nn.stopping import BestModel, Followed, Stopping, check_plan, metric_of, stopping_of
-from moiety.party.label_owner.result import result_lines
 from moiety.party.label_owner.run import open_run
 from moiety.party.label_owner.train import train
 from moiety.store import model as checkpoint
@@ -347,7 +347,7 @@ def test_comparison_follows_the_run_that_stopped(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     result = stopping_run(files)
     compared = compare(files.label_owner, files.data_owner)
-    assert compared.encrypted["kept_epoch"] == result.kept_epoch
+    assert compared.encrypted.kept_epoch == result.kept_epoch
     assert compared.rows["twin, in the clear"].metrics["AUC"] == pytest.approx(result.test["AUC"], abs=0.01)
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from moiety.cli.result import result_lines
 from moiety.config import load_label_owner_run
 from moiety.contract.schedule import Schedule, Split
 from moiety.crypto.sampling import Seed
 from moiety.demo.compare import compare
 from moiety.listener import Listener
 from moiety.nn.metrics import METRICS
-from moiety.party.label_owner.result import result_lines
 from moiety.protocol import data_owner
 from moiety.protocol.state import initial_weights
 from moiety.store import model as checkpoint

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from moiety.errors import MoietyError
 from moiety.net.signals import INTERRUPTED, TERMINATED, handled
@@ -104,8 +103,8 @@ def train(
 ) -> None:
     """Label owner: train with the data owner and save the model."""
     from moiety.cli.progress import Terminal
+    from moiety.cli.result import result_lines
     from moiety.net.interrupts import Interrupts
-    from moiety.party.label_owner.result import result_lines
     from moiety.party.label_owner.train import train as train_run
 
     with Terminal() as terminal, Interrupts(listener=terminal) as interrupts:
@@ -150,8 +149,8 @@ def simulate(
 ) -> None:
     """Train with both parties in this process, to try run files out."""
     from moiety.cli.progress import Terminal
+    from moiety.cli.result import result_lines
     from moiety.demo.demo import simulate_runs
-    from moiety.party.label_owner.result import result_lines
 
     with Terminal() as terminal:
         result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, listener=terminal)
@@ -165,9 +164,14 @@ def demo(
     epochs: Annotated[int, typer.Option(help="Training passes.")] = 10,
 ) -> None:
     """Two processes train on real data, and the result is compared with training in the clear."""
+    from moiety.cli.progress import Terminal
+    from moiety.cli.result import demonstration_lines
     from moiety.demo.demo import run_demo
 
-    run_demo(folder, epochs=epochs, console=Console())
+    with Terminal() as terminal:
+        shown = run_demo(folder, epochs=epochs, listener=terminal)
+    for line in demonstration_lines(shown):
+        typer.echo(line)
 
 
 @app.command()

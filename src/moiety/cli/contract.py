@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from moiety.cli.text import GAP, pairs, said
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.contract.agreement import Content, common_of, digest_of, grouped
 from moiety.contract.policy import Policy, Totals
@@ -36,7 +37,6 @@ _SIDES: Final = {
     "data_owner": "the data owner",
     "follows": "what follows from it",
 }
-_WIDTH: Final = 42
 
 
 def contract_values(path: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _agreed(values: Mapping[str, Any], name: str, what: str) -> Iterator[str]:
     yield f"agreed with {values['peer']} for a {what}, last at {kept['at']}:"
     for part, who in _SIDES.items():
         yield f"  {who}:"
-        yield from (f"  {line}" for line in _rows(kept["content"][part]))
+        yield from _rows(kept["content"][part], indent=2 * GAP)
     if name == "agreed":
         yield from _changed(values["common"], kept["content"]["both"])
     yield f"  digest to compare with {values['peer']}:"
@@ -147,24 +147,14 @@ def _changed(now: Content, agreed: Content) -> Iterator[str]:
     """Say where the run file or the table has moved on since."""
     for name, value in now.items():
         if name in agreed and agreed[name] != value:
-            yield f"  changed since: {_LABELS.get(name, name)} is {_said(value)} now"
+            yield f"  changed since: {_LABELS.get(name, name)} is {said(value)} now"
 
 
-def _rows(content: Mapping[str, Any]) -> list[str]:
+def _rows(content: Mapping[str, Any], *, indent: int = GAP) -> list[str]:
     left_out = _BY_A_COLUMN if content.get("assigned") is not None else _DRAWN
-    said = (
-        (_LABELS.get(name, name), value)
+    kept = {
+        _LABELS.get(name, name): value
         for name, value in content.items()
         if value != "" and not (name in left_out and not value)
-    )
-    return [f"  {label:<{_WIDTH}}{_said(value)}" for label, value in said]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "nothing"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return "no limit" if value is None else str(value)
+    }
+    return pairs(kept, indent=indent)

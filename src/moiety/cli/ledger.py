@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
+from moiety.cli.text import said, table
 from moiety.config import DataOwnerRun, load_data_owner_run
 from moiety.contract.policy import Policy
 from moiety.store.ledger import Entries, read_ledger
@@ -13,6 +14,7 @@ _MEANINGS: Final = {
     "steps": "training steps",
     "runs": "trainings begun",
 }
+_HEADINGS: Final = ("", "so far", "allowed", "left")
 
 
 def ledger_values(path: Path) -> dict[str, Any]:
@@ -41,23 +43,23 @@ def ledger_lines(path: Path) -> list[str]:
         CheckpointCorruptError: the ledger is damaged.
     """
     values, settings = ledger_values(path), load_data_owner_run(path)
-    lines = [
-        f"released to {values['peer']} of table {settings.ledger.stem}, over all runs",
-        f"{'':30}{'so far':>12}{'allowed':>12}{'left':>12}",
+    rows = [
+        [_MEANINGS[name], *(said(each[key]) for key in ("total", "limit", "left"))]
+        for name, each in values["totals"].items()
     ]
-    for name, each in values["totals"].items():
-        allowed, left = (_shown(each[key]) for key in ("limit", "left"))
-        lines.append(f"{_MEANINGS[name]:<30}{each['total']:>12}{allowed:>12}{left:>12}")
-    return [*lines, *_rules(settings), _source(values)]
+    return [
+        f"released to {values['peer']} of table {settings.ledger.stem}, over all runs:",
+        "",
+        *table(_HEADINGS, rows, numbers=_HEADINGS[1:]),
+        "",
+        *_rules(settings),
+        _source(values),
+    ]
 
 
 def _counted(name: str, entries: Entries, policy: Policy) -> dict[str, int | None]:
     total, limit = getattr(entries.totals, name), getattr(policy, name)
     return {"total": total, "limit": limit, "left": None if limit is None else max(0, limit - total)}
-
-
-def _shown(value: int | None) -> str:
-    return "no limit" if value is None else str(value)
 
 
 def _rules(settings: DataOwnerRun) -> list[str]:

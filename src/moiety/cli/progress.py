@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from moiety.cli.text import size
 from moiety.listener import Listener
-
-MEGABYTE = 1e6
 
 
 class Terminal(Listener):
@@ -26,13 +25,13 @@ class Terminal(Listener):
             BarColumn(),
             _Speed(),
             TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[sent]:.0f} MB out, {task.fields[received]:.0f} MB in"),
+            TextColumn("{task.fields[sent]} out, {task.fields[received]} in"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,  # a log file gets the lines only
         )
-        self._task = self._progress.add_task("training", epoch=1, loss=0.0, sent=0.0, received=0.0)
+        self._task = self._progress.add_task("training", epoch=1, loss=0.0, sent=size(0), received=size(0))
 
     def say(self, sentence: str) -> None:
         """Print a sentence, above the bar where there is one."""
@@ -50,8 +49,8 @@ class Terminal(Listener):
             advance=rows,
             epoch=epoch + 1,
             loss=loss,
-            sent=sent / MEGABYTE,
-            received=received / MEGABYTE,
+            sent=size(sent),
+            received=size(received),
         )
 
     def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:

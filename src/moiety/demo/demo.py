@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from pyarrow import parquet
-from rich.console import Console
-from rich.table import Table as Grid
 
 from moiety.demo.compare import Comparison, compare
 from moiety.demo.credit import CREDIT_RULES, CREDIT_TARGET
@@ -27,10 +25,9 @@ from moiety.demo.networks import EXAMPLE_FEATURES
 from moiety.demo.tables import BANK_ID, NORMALISE, TELCO_ID, write_features, write_labels
 from moiety.errors import ConfigError, TransportError
 from moiety.listener import Listener
-from moiety.party.label_owner.result import Result, learnt_lines, parameter_line
+from moiety.party.label_owner.result import Result
 from moiety.party.setup import initialise, trust
 
-MEGABYTE: Final = 1e6
 SIMULATED_ROWS: Final = 3000
 PAILLIER_ROWS: Final = 600
 PAILLIER_UNITS: Final = 4
@@ -127,8 +124,26 @@ class Parties:
     data_owner: Path
 
 
-def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """What a demonstration gave.
+
+    Args:
+        comparison: with the same training in the clear.
+        memory_bytes: the peak of each party's process.
+    """
+
+    comparison: Comparison
+    memory_bytes: dict[str, int]
+
+
+def run_demo(folder: Path, *, epochs: int, listener: Listener) -> Demonstration:
     """Set both parties up, train in two processes, and compare with training in the clear.
+
+    Args:
+        folder: a new one, for both parties.
+        epochs: training passes.
+        listener: told what each party has, and what is done.
 
     Raises:
         ConfigError: the folder exists.
@@ -136,10 +151,11 @@ def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
     """
     parties = set_up(folder, Example(epochs=epochs), address=f"127.0.0.1:{_free_port()}")
     for line in _tables(parties):
-        console.print(line, soft_wrap=True)
+        listener.say(line)
     memory = _run_processes(parties)
-    console.print("the same training in the clear, for comparison ...")
-    _print_comparison(console, compare(parties.label_owner, parties.data_owner), memory)
+    listener.say("the same training in the clear, for comparison ...")
+    comparison = compare(parties.label_owner, parties.data_owner)
+    return Demonstration(comparison=comparison, memory_bytes=memory)
 
 
 def simulate_runs(
@@ -258,21 +274,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _print_comparison(console: Console, comparison: Comparison, memory: dict[str, int]) -> None:
-    result = comparison.encrypted
-    title = f"credit card default, {result['rows']:,} aligned rows"
-    grid = Grid("training", "test AUC", "test KS", "seconds", title=title)
-    for name, row in comparison.rows.items():
-        auc, ks = (f"{row.metrics[metric]:.4f}" for metric in ("AUC", "KS"))
-        grid.add_row(name, auc, ks, f"{row.seconds:.1f}")
-    console.print(grid)
-    console.print(
-        f"bank sent {result['bytes_sent'] / MEGABYTE:.0f} MB and received "
-        f"{result['bytes_received'] / MEGABYTE:.0f} MB; peak memory: "
-        + ", ".join(f"{name} {used / MEGABYTE:.0f} MB" for name, used in memory.items())
-    )
-    finished = Result(**result)
-    for line in [parameter_line(finished), *learnt_lines(finished)]:
-        console.print(line, soft_wrap=True)

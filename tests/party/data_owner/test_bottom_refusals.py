@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moiety.cli.result import result_lines
 from moiety.contract.products import REVEALS_GRADIENTS
 from moiety.errors import (
     CheckpointMismatchError,
@@ -14,7 +15,6 @@ from moiety.errors import (
     MoietyError,
     NonFiniteError,
 )
-from moiety.party.label_owner.result import learnt_lines
 from tests.support.bottom_runs import MODULE, Folder, Losses, make_folder
 from tests.support.hearing import Heard
 from tests.support.parties import meet, run_here, score
@@ -37,7 +37,7 @@ def test_result_tells_how_well_the_labels_leak(folder: Folder, protocol: str) ->
     assert all(0.5 <= figure <= 1 for figure in result.label_leakage.values())
     saved = json.loads((folder.path / "bank" / "small" / "result.json").read_text())
     assert saved["label_leakage"] == result.label_leakage
-    (line,) = [line for line in learnt_lines(result) if line.startswith("data owner learnt")]
+    (line,) = [line for line in result_lines(result) if line.startswith("data owner learnt")]
     assert f"direction {result.label_leakage['direction']:.3f}" in line
     assert "no label" not in line
 
