@@ -21,11 +21,11 @@ from moiety.config import load_run
 from moiety.contract.agreement import digest_of
 from moiety.listener import SILENT
 from moiety.protocol.resume import Mark
-from moiety.store.checkpoints import FOLDER, Checkpoints, _digest_of
+from moiety.store.checkpoints import FOLDER, Checkpoints, arrays_digest
 from moiety.store.contract import keep_contract, kept_contract
-from moiety.store.files import digest
 from moiety.store.ledger import Ledger
 from moiety.store.model import load_model
+from moiety.store.record import digest
 from tests.support.pair import contract_of
 
 
@@ -82,7 +82,7 @@ def _checkpoints(name: str) -> tuple[Checkpoints, Path]:
 
 def _with_facts(content: bytes) -> bytes:
     arrays = {"share": np.zeros((2, 1), dtype=np.uint64)}
-    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": _digest_of(arrays)}
+    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": arrays_digest(arrays)}
     facts |= _object(content)
     facts["digest"] = digest({name: value for name, value in facts.items() if name != "digest"})
     return save(arrays, metadata={"facts": json.dumps(facts)})

@@ -280,6 +280,13 @@ def test_passphrase_that_is_not_set_is_refused(tmp_path: Path) -> None:
         open_checkpoints(tmp_path, settings(), listener=Heard(pytest.fail))
 
 
+def test_key_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="file cannot be written") as caught:
+        Vault(tmp_path / "file", "x")
+    assert "make room" in caught.value.hint
+
+
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyrage", None)
     with pytest.raises(ConfigError, match="pyrage") as caught:

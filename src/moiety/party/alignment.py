@@ -5,7 +5,6 @@ table's ids have changed, later sessions use it again. Imported by how sessions 
 by what compares both parties' tables.
 """
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from moiety.crypto.secret import Secret
 from moiety.data.ids import IdRows, Ids
 from moiety.data.periods import assign
 from moiety.data.table import Table
-from moiety.errors import AlignmentError, CheckpointError
+from moiety.errors import AlignmentError, CheckpointCorruptError
 from moiety.listener import SILENT, Listener
 from moiety.net.session import Session
 from moiety.protocol.alignment import Aligned, AlignmentTerms, DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.messages import Kind
-from moiety.store.files import digest, replace
+from moiety.store.files import writing
+from moiety.store.record import digest, read_record, write_record
 
 KEPT: Final = 4
 """Alignments of that many different tables are kept: of those a run trains on and predicts for."""
@@ -234,25 +234,18 @@ def _sentence(table: Table, kept: dict[str, Any]) -> str:
 def _load(path: Path, *, key: str) -> dict[str, Any] | None:
     """Read a kept alignment; None where there is none that can be used: then it is made again."""
     try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        own = facts.pop("digest")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        facts = read_record(path)
+    except CheckpointCorruptError:
         return None
-    return facts if own == digest(facts) and facts.get("key") == key else None
+    return facts if facts.get("key") == key else None
 
 
 def _keep(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, json.dumps({**facts, "digest": digest(facts)}).encode())
+    with writing(path.parent, then="align again"):
+        write_record(path, facts)
         others = sorted(path.parent.glob("alignment-*.json"), key=lambda each: each.stat().st_mtime_ns)
         for old in others[:-KEPT]:
             old.unlink()
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.parent} cannot be written: {error.strerror}",
-            hint="make room, or give this user the right to write there; then align again",
-        ) from error
 
 
 def _in_threads(function: Callable[[Any], Any], items: Any) -> Any:
