@@ -22,7 +22,7 @@ def demonstration_records(*, epochs: int = EPOCHS) -> Iterator[Record]:
         parties = set_up(Path(folder) / "demo", Example(epochs=epochs), address=address)
         used = train(parties)
         comparison = compare(parties.label_owner, parties.data_owner)
-    shape = SHAPE.format(rows=comparison.encrypted["rows"], epochs=epochs)
+    shape = SHAPE.format(rows=comparison.encrypted.rows, epochs=epochs)
     yield from _comparison_records(comparison, shape)
     for name, each in used.items():
         yield from _used_records(name, each, shape)
@@ -36,11 +36,10 @@ def _comparison_records(comparison: Comparison, shape: str) -> Iterator[Record]:
         for metric in ("AUC", "KS"):
             value = row.metrics[metric]
             yield single(f"demo, test {metric}", shape=shape, system=name, value=value, unit="")
-    for direction, key in (("sent", "bytes_sent"), ("received", "bytes_received")):
-        value = comparison.encrypted[key] / 1e6
-        yield single(
-            f"demo, {direction} by the label owner", shape=shape, system="encrypted", value=value, unit="MB"
-        )
+    result = comparison.encrypted
+    for direction, count in (("sent", result.bytes_sent), ("received", result.bytes_received)):
+        name = f"demo, {direction} by the label owner"
+        yield single(name, shape=shape, system="encrypted", value=count / 1e6, unit="MB")
 
 
 def _used_records(name: str, used: Used, shape: str) -> Iterator[Record]:

@@ -18,13 +18,14 @@ import numpy as np
 from safetensors.numpy import save
 
 from moiety.config import load_run
+from moiety.config.listener import SILENT
 from moiety.contract.agreement import content_digest
 from moiety.protocol.resume import Mark
-from moiety.store.checkpoints import FOLDER, Checkpoints, _arrays_digest
+from moiety.store.checkpoints import FOLDER, Checkpoints, arrays_digest
 from moiety.store.contract import keep_contract, kept_contract
-from moiety.store.files import digest
 from moiety.store.ledger import Ledger
 from moiety.store.model import load_model
+from moiety.store.record import digest
 from tests.support.pair import contract_of
 
 
@@ -76,12 +77,12 @@ def load_checkpoint(data: bytes) -> None:
 def _checkpoints(name: str) -> tuple[Checkpoints, Path]:
     folder = scratch() / name
     path = folder / FOLDER / f"{_RUN}.00000001.safetensors"
-    return Checkpoints(folder, keep=3, report=lambda _: None), path
+    return Checkpoints(folder, keep=3, listener=SILENT), path
 
 
 def _with_facts(content: bytes) -> bytes:
     arrays = {"share": np.zeros((2, 1), dtype=np.uint64)}
-    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": _arrays_digest(arrays)}
+    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": arrays_digest(arrays)}
     facts |= _object(content)
     facts["digest"] = digest({name: value for name, value in facts.items() if name != "digest"})
     return save(arrays, metadata={"facts": json.dumps(facts)})

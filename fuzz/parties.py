@@ -9,6 +9,7 @@ from functools import cache
 from fuzz.files import scratch
 from fuzz.machines import blocks_from
 from moiety.config import DataOwnerRun, load_data_owner_run
+from moiety.config.listener import SILENT
 from moiety.contract.products import Role
 from moiety.contract.terms import encode_terms
 from moiety.data.table import Table
@@ -41,8 +42,8 @@ def give_data_owner_party(data: bytes) -> None:
         table=table,
         ledger=None,
         randomness=RecordedRandomness(b"party"),
-        report=lambda _: None,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
+        listener=SILENT,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=SILENT),
     )
     session = DataOwnerSession(party, Session(memory_pair()[1], role=Role.DATA_OWNER, deadline_seconds=0.0))
     try:

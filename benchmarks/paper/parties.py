@@ -13,10 +13,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from benchmarks.paper.data import DataSet, credit, fashion_mnist, mnist
+from moiety.config.listener import Listener
 from moiety.crypto.sampling import Randomness
 from moiety.demo.local import simulate
 from moiety.party.label_owner.result import Result
-from moiety.party.label_owner.train import Silence
 from moiety.party.setup import initialise
 
 DATA: Final = {"MNIST": mnist, "Fashion-MNIST": fashion_mnist, "credit": credit}
@@ -109,7 +109,7 @@ class Folders:
 
 
 @dataclass
-class Stopwatch(Silence):
+class Stopwatch(Listener):
     """Notes the CPU time at which each step ended, and how many bytes had crossed by then."""
 
     ends: list[float] = field(default_factory=list)
@@ -205,5 +205,5 @@ def protocol_text(training: Training) -> str:
 def run(places: Folders, randomness: Randomness) -> tuple[Result, Stopwatch]:
     """Train, with a clock on every step."""
     watch = Stopwatch()
-    result = simulate(places.label_owner, places.data_owner, observer=watch, randomness=randomness)
+    result = simulate(places.label_owner, places.data_owner, listener=watch, randomness=randomness)
     return result, watch

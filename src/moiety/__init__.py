@@ -8,6 +8,7 @@ owner); `moiety.protocol.simulate` is the protocol in one file.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moiety.config.listener import Listener
     from moiety.nn.fit import Batch
     from moiety.nn.layer import InteractiveLinear
     from moiety.party.data_owner.provide import provide
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "__version__", "open_run", "provide"]
+__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "Listener", "__version__", "open_run", "provide"]
 
 _HOMES = {
     "provide": "moiety.party.data_owner.provide",
     "open_run": "moiety.party.label_owner.run",
     "LabelOwnerRun": "moiety.party.label_owner.run",
+    "Listener": "moiety.config.listener",
     "Batch": "moiety.nn.fit",
     "InteractiveLinear": "moiety.nn.layer",
 }

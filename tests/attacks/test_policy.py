@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from moiety.config import Totals, load_data_owner_run
+from moiety.config.listener import SILENT
 from moiety.contract.products import Role
 from moiety.errors import MoietyError, PeerPolicyError, PolicyError
 from moiety.net.channel import MemoryChannel, memory_pair
@@ -48,8 +49,8 @@ def connected(files: Files) -> tuple[MemoryChannel, Callable[[], None]]:
         table=read_features(settings),
         ledger=ledger,
         randomness=RecordedRandomness(b"data owner"),
-        report=lambda _: None,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
+        listener=SILENT,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=SILENT),
     )
     session = Session(peer_end, role=Role.DATA_OWNER, deadline_seconds=0.0)
     own = DataOwnerSession(party, session)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from moiety.config import Totals, load_data_owner_run
+from moiety.config.listener import Listener
 from moiety.crypto.sampling import SEED_BYTES, Seed
 from moiety.demo.local import attach_data_owner
 from moiety.errors import PeerPolicyError, PolicyError
 from moiety.party.data_owner.features import open_ledger
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
 from tests.support.killed_runs import (
     Fate,
     Killed,
@@ -93,7 +94,7 @@ def test_nothing_on_disk_that_a_restart_could_repeat(tmp_path: Path) -> None:
     }
 
 
-class DiesEarly(Silence):
+class DiesEarly(Listener):
     """Ends the label owner's process right after its first step, before anything new is saved."""
 
     def step(self, **_: object) -> None:
@@ -123,7 +124,7 @@ def kill_and_resume(made: Files, *, times: int, counters_in_checkpoint: bool) ->
                     resume=number > 0,
                     channel=own_end,
                     randomness=ProbeRandomness(set(), []),
-                    observer=DiesEarly(),
+                    listener=DiesEarly(),
                 )
             lives += 1
     except (PolicyError, PeerPolicyError):

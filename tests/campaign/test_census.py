@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from moiety.config.listener import Listener
 from moiety.contract.schedule import Split
 from moiety.demo.compare import Joined, compare, join
 from moiety.demo.local import simulate
 from moiety.nn.metrics import METRICS
-from moiety.party.label_owner.train import Silence
 from tests.support.raw_tables import RUN, two_parties
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(7200)]
@@ -53,10 +53,10 @@ id = ["person"]
 )
 
 
-class Said(Silence):
-    """An observer that prints what is said, and each epoch."""
+class Said(Listener):
+    """A listener that prints what is said, and each epoch."""
 
-    def notice(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         sys.stdout.write(f"bank: {sentence}\n")
 
     def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
@@ -90,7 +90,7 @@ def test_census_income_goes_from_raw_files_to_a_model(tmp_path: Path) -> None:
     files = two_parties(tmp_path, label_owner=LABEL_OWNER, data_owner=DATA_OWNER)
     shutil.copy(ROOT / "build" / "census" / "labels.csv", files.label_owner.parent)
     shutil.copy(ROOT / "build" / "census" / "features.csv", files.data_owner.parent)
-    result = simulate(files.label_owner, files.data_owner, observer=Said())
+    result = simulate(files.label_owner, files.data_owner, listener=Said())
     sys.stdout.write(json.dumps(asdict(result), indent=1) + "\n")
     rows = compare(files.label_owner, files.data_owner).rows
     for name, row in rows.items():

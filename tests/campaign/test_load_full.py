@@ -54,21 +54,21 @@ def test_500_strangers_in_the_middle_of_a_training(tmp_path: Path) -> None:
         pid = provider.process.pid
         quiet = threads_and_files(pid)
         with Strangers(address, tmp_path / "stranger") as strangers:
-            observer = Measured(strangers, 4 * 25, pid)
+            listener = Measured(strangers, 4 * 25, pid)
             started = time.monotonic()
-            result = train(files.label_owner, observer=observer)
+            result = train(files.label_owner, listener=listener)
             took = time.monotonic() - started
-            assert observer.came == STRANGERS
+            assert listener.came == STRANGERS
         provided = provider.end()
     assert provided.code == 0
     assert provided.errors == ""
     assert "lost" not in provided.output
     assert result.steps == 20
-    assert observer.peak[1] <= quiet[1] + STRANGERS + 50
-    assert observer.peak[0] <= quiet[0] + 30
+    assert listener.peak[1] <= quiet[1] + STRANGERS + 50
+    assert listener.peak[0] <= quiet[0] + 30
     report(
         f"{STRANGERS} strangers ({', '.join(KINDS)}) within a training of {took:.1f} s: finished; threads of "
-        f"the listener {quiet[0]} to {observer.peak[0]}, open files {quiet[1]} to {observer.peak[1]}"
+        f"the listener {quiet[0]} to {listener.peak[0]}, open files {quiet[1]} to {listener.peak[1]}"
     )
 
 

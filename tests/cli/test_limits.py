@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from moiety.cli.check import finding_lines
-from moiety.cli.contract import contract_lines, contract_values, said
+from moiety.cli.contract import contract_lines, contract_values
 from moiety.cli.ledger import ledger_lines, ledger_values
+from moiety.cli.text import said
 from moiety.config import LIMITS, Policy, Totals, limit_label, load_data_owner_run
 from moiety.contract.policy import exceeded
 from moiety.contract.terms import field_label

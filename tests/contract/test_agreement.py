@@ -140,26 +140,27 @@ def test_contract_names_what_has_changed_since(files: Files) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "why"),
     [
-        lambda values: values["content"]["label_owner"].update(epochs=99),
-        lambda values: values.update(version=2),
-        lambda values: values.pop("session"),
-        lambda values: values.update(at="\x1b[2J"),
-        lambda values: values["content"].pop("both"),
-        lambda values: values.update(content=[]),
-        lambda values: values.update(more=1),
+        (lambda values: values["content"]["label_owner"].update(epochs=99), "does not match its digest"),
+        (lambda values: values.update(version=2), "is not of version 1"),
+        (lambda values: values.pop("session"), "is no contract"),
+        (lambda values: values.update(at="\x1b[2J"), "is no contract"),
+        (lambda values: values["content"].pop("both"), "does not match its digest"),
+        (lambda values: values.update(content={}, digest=content_digest({})), "is no contract"),
+        (lambda values: values.pop("content"), "has nothing that its digest is of"),
+        (lambda values: values.update(more=1), "is no contract"),
     ],
 )
 def test_contract_that_was_changed_is_refused(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], object]
+    tmp_path: Path, damage: Callable[[dict[str, Any]], object], why: str
 ) -> None:
     keep_contract(tmp_path, contract_of())
     path = tmp_path / "contract.json"
     values = json.loads(path.read_text())
     damage(values)
     path.write_text(json.dumps(values))
-    with pytest.raises(CheckpointCorruptError, match="was changed") as caught:
+    with pytest.raises(CheckpointCorruptError, match=f"contract.json {why}") as caught:
         kept_contract(tmp_path)
     assert caught.value.hint
 

@@ -15,8 +15,8 @@ from moiety.data.table_pass import TablePass
 from moiety.demo.local import simulate
 from moiety.errors import DataError, MoietyError
 from moiety.party.label_owner.predict import predict
-from moiety.party.label_owner.train import Silence
 from tests.data.test_preparation import drifts, table
+from tests.support.hearing import Heard
 from tests.support.parties import (
     ROWS,
     Files,
@@ -112,14 +112,6 @@ def test_notes_of_training_look_at_held_out_rows_and_name_what_is_left_out() -> 
     assert len(notes(fitted, source, training=np.arange(3))) == 1  # nothing is held out
 
 
-class Notices(Silence):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def notice(self, sentence: str) -> None:
-        self.said.append(sentence)
-
-
 CITY = [f"c{word % 5}" for word in words_of("city", ROWS).tolist()]
 
 
@@ -140,8 +132,8 @@ def rename_cities(path: Path, share: int) -> None:
 
 
 def test_each_side_is_told_of_its_own_drift_only(tmp_path: Path) -> None:
-    files, notices = both_with_a_city(tmp_path), Notices()
-    simulate(files.label_owner, files.data_owner, observer=notices, randomness=RecordedRandomness(b"drift"))
+    files, notices = both_with_a_city(tmp_path), Heard()
+    simulate(files.label_owner, files.data_owner, listener=notices, randomness=RecordedRandomness(b"drift"))
     (said,) = notices.said
     assert "(city)" in said
     reports = meet(files).reports

@@ -26,8 +26,8 @@ def test_compare_finds_encrypted_training_close_to_its_twin(tmp_path: Path) -> N
     assert encrypted.metrics["AUC"] == pytest.approx(twin.metrics["AUC"], abs=0.01)
     assert encrypted.metrics["KS"] == pytest.approx(twin.metrics["KS"], abs=0.05)
     assert comparison.rows["Adam, in the clear"].metrics["AUC"] > 0.8
-    assert comparison.encrypted["test"]["AUC"] == encrypted.metrics["AUC"]
-    assert comparison.encrypted["steps"] == 6 * 2
+    assert comparison.encrypted.test["AUC"] == encrypted.metrics["AUC"]
+    assert comparison.encrypted.steps == 6 * 2
 
 
 def test_join_gives_the_twin_the_weights_and_batches_of_the_run(tmp_path: Path) -> None:

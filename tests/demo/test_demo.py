@@ -1,18 +1,18 @@
-import io
 import re
 from pathlib import Path
 
 import pytest
 from pyarrow import csv, parquet
-from rich.console import Console
 
+from moiety.cli.result import demonstration_lines
 from moiety.config import load_data_owner_run, load_label_owner_run
+from moiety.config.listener import SILENT
 from moiety.demo import demo
 from moiety.demo.credit import CREDIT_FEATURES, CREDIT_TARGET
 from moiety.demo.demo import Example, run_demo, set_up, simulate_runs
 from moiety.demo.tables import BANK_ID, TELCO_ID
 from moiety.errors import ConfigError, TransportError
-from moiety.party.label_owner.train import Silence
+from tests.support.hearing import Heard
 from tests.support.parties import configure, free_address
 
 FEW_ROWS = 3000
@@ -30,10 +30,9 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
 def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    console = Console(file=io.StringIO(), width=400)
-    run_demo(tmp_path / "demo", epochs=1, console=console)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    listener = Heard()
+    shown = run_demo(tmp_path / "demo", epochs=1, listener=listener)
+    text = "\n".join([*listener.said, *demonstration_lines(shown)])
     for words in (
         "labels.csv: 2,879 rows, customers like TW-0001234",
         "features.parquet: 2,879 rows, subscribers like 1234, and 23 features",
@@ -46,7 +45,7 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest
         "test KS",
         "bank sent",
         "peak memory: bank ",
-        ", telco ",
+        " MB, telco ",
         "log2 q = 141",
         "data owner learnt: ",
         "label owner learnt: 32 values of z for each training row",
@@ -91,7 +90,7 @@ def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_that_exists(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists") as caught:
-        run_demo(tmp_path, epochs=1, console=Console(file=io.StringIO()))
+        run_demo(tmp_path, epochs=1, listener=SILENT)
     assert "another folder" in caught.value.hint
 
 
@@ -108,7 +107,7 @@ def test_demo_says_which_process_failed_and_ends_the_other(
 
 def test_simulate_runs_takes_its_example_without_run_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIMULATED_ROWS", 2000)
-    result = simulate_runs(None, None, observer=Silence())
+    result = simulate_runs(None, None, listener=SILENT)
     assert 1700 < result.rows < 1800
     assert "AUC" in result.test
     assert not Path(result.folder).exists()
@@ -133,7 +132,7 @@ def test_example_of_another_protocol_trains_a_bottom_model(tmp_path: Path, proto
 def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "PAILLIER_ROWS", 400)
     monkeypatch.setattr(demo, "PAILLIER_UNITS", 1)
-    result = simulate_runs(None, None, protocol="acml", scheme="paillier-legacy", observer=Silence())
+    result = simulate_runs(None, None, protocol="acml", scheme="paillier-legacy", listener=SILENT)
     assert 340 < result.rows < 360
     assert (result.out_features, result.spare_bits) == (1, None)
     assert result.parameters == ["Paillier, 2048-bit modulus, 112-bit security"]
@@ -142,5 +141,5 @@ def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_simulate_refuses_a_protocol_beside_run_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are for the example") as caught:
-        simulate_runs(tmp_path / "a", tmp_path / "b", protocol="joint", observer=Silence())
+        simulate_runs(tmp_path / "a", tmp_path / "b", protocol="joint", listener=SILENT)
     assert "run files" in caught.value.hint

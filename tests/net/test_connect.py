@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from moiety.config import load_data_owner_run, load_label_owner_run
+from moiety.config.listener import SILENT
 from moiety.errors import (
     ConfigError,
     ContractMismatchError,
@@ -96,7 +97,7 @@ def test_train_says_after_its_deadline_that_nobody_is_there(files: Files) -> Non
 def test_provide_once_says_after_its_deadline_that_nobody_came(files: Files) -> None:
     configure(files.data_owner, {"peer.connect_deadline": 0.5})
     with pytest.raises(PeerUnreachableError, match=r"nobody connected to 127.0.0.1:\d+ within 0.5 s"):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_train_that_listens_says_after_its_deadline_that_nobody_came(files: Files) -> None:
@@ -116,7 +117,7 @@ def test_train_refuses_an_expired_own_certificate_before_it_connects(files: File
 def test_provide_refuses_an_expired_pinned_certificate_before_it_listens(files: Files) -> None:
     (files.data_owner.parent / "bank.crt").write_bytes(make_certificate_expire(files.label_owner.parent))
     with pytest.raises(PeerIdentityError, match=r"telco/bank.crt expired on"):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_train_refuses_a_key_of_another_certificate(files: Files, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ import pytest
 import moiety
 from moiety.cli.logs import log_to
 from moiety.config import LIMITS
+from moiety.config.listener import LOGGER
 from moiety.contract.policy import exceeded
 from moiety.demo.local import simulate
 from moiety.errors import ConfigError, PeerPolicyError
 from moiety.net import events
-from moiety.net.events import CONTEXT, EVENTS, LOGGER, LONGEST_TEXT, MODEL_SAVED, STEP_DONE, Event, Log, plain
+from moiety.net.events import CONTEXT, EVENTS, LONGEST_TEXT, MODEL_SAVED, STEP_DONE, Event, Log, plain
 from moiety.protocol.messages import Block, Kind
 from moiety.store import model as checkpoint
 from moiety.store.contract import kept_contract
@@ -146,7 +147,7 @@ def test_log_names_the_limit_that_stopped_a_session(logged: StringIO) -> None:
     assert told["limit"] in LIMITS
 
 
-def test_log_below_its_level_costs_and_writes_nothing() -> None:
+def test_event_below_the_level_asked_for_is_not_written() -> None:
     stream = StringIO()
     log_to(stream=stream, form="text", level="info")
     try:

@@ -25,7 +25,7 @@ from moiety.errors import (
 )
 from moiety.net.channel import MAX_FRAME_BYTES, Channel
 from moiety.net.identity import Identity, create_identity, load_identity
-from moiety.net.transport import Listener, dial
+from moiety.net.transport import Acceptor, dial
 from tests.support.patience import PATIENCE
 
 LOOPBACK = "127.0.0.1:0"
@@ -48,8 +48,8 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> Parties:
 
 
 @pytest.fixture
-def listener(parties: Parties) -> Iterator[Listener]:
-    with Listener(LOOPBACK, identity=parties.bank, pinned=parties.telco.certificate) as made:
+def listener(parties: Parties) -> Iterator[Acceptor]:
+    with Acceptor(LOOPBACK, identity=parties.bank, pinned=parties.telco.certificate) as made:
         yield made
 
 
@@ -59,7 +59,7 @@ def dial_bank(parties: Parties, address: str, *, seconds: float = PATIENCE) -> C
 
 
 @contextmanager
-def connected(parties: Parties, listener: Listener) -> Iterator[tuple[Channel, Channel]]:
+def connected(parties: Parties, listener: Acceptor) -> Iterator[tuple[Channel, Channel]]:
     dialled = dial_bank(parties, listener.address)
     accepted = listener.accept(deadline_seconds=PATIENCE)
     try:
@@ -117,7 +117,7 @@ def freezable_relay(target: str) -> Iterator[tuple[str, Event]]:
             thread.join()
 
 
-def test_frames_arrive_in_order_both_ways(parties: Parties, listener: Listener) -> None:
+def test_frames_arrive_in_order_both_ways(parties: Parties, listener: Acceptor) -> None:
     frames = [bytes([i % 256]) * (i * 37 % 5000) for i in range(200)]
 
     def exchange(channel: Channel) -> list[bytes]:
@@ -133,7 +133,7 @@ def test_frames_arrive_in_order_both_ways(parties: Parties, listener: Listener) 
         assert [(end.bytes_sent, end.bytes_received) for end in ends] == [(size, size)] * 2
 
 
-def test_largest_frame_passes_unchanged_both_ways(parties: Parties, listener: Listener) -> None:
+def test_largest_frame_passes_unchanged_both_ways(parties: Parties, listener: Acceptor) -> None:
     frame = bytes(range(256)) * (MAX_FRAME_BYTES // 256)
     assert len(frame) == MAX_FRAME_BYTES
     with connected(parties, listener) as (dialled, accepted):
@@ -143,7 +143,7 @@ def test_largest_frame_passes_unchanged_both_ways(parties: Parties, listener: Li
         assert dialled.receive(deadline_seconds=PATIENCE) == frame
 
 
-def test_frame_over_the_limit_is_refused_before_it_leaves(parties: Parties, listener: Listener) -> None:
+def test_frame_over_the_limit_is_refused_before_it_leaves(parties: Parties, listener: Acceptor) -> None:
     with connected(parties, listener) as (dialled, accepted):
         for end in (dialled, accepted):
             with pytest.raises(MalformedMessageError):
@@ -155,7 +155,7 @@ def test_frame_over_the_limit_is_refused_before_it_leaves(parties: Parties, list
 
 @pytest.mark.parametrize("excess", [1, 2**20])
 def test_frame_over_the_limit_from_the_peer_is_refused(
-    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch, excess: int
+    parties: Parties, listener: Acceptor, monkeypatch: pytest.MonkeyPatch, excess: int
 ) -> None:
     with connected(parties, listener) as (dialled, accepted):
         with monkeypatch.context() as careless:
@@ -165,7 +165,7 @@ def test_frame_over_the_limit_from_the_peer_is_refused(
             accepted.receive(deadline_seconds=PATIENCE)
 
 
-def test_receive_without_a_frame_ends_at_its_deadline(parties: Parties, listener: Listener) -> None:
+def test_receive_without_a_frame_ends_at_its_deadline(parties: Parties, listener: Acceptor) -> None:
     with connected(parties, listener) as (dialled, accepted):
         for end in (dialled, accepted):
             with pytest.raises(PeerTimeoutError, match="did not answer"):
@@ -174,7 +174,7 @@ def test_receive_without_a_frame_ends_at_its_deadline(parties: Parties, listener
 
 @pytest.mark.parametrize("closer", [0, 1])
 def test_frames_sent_before_close_arrive_then_the_end(
-    parties: Parties, listener: Listener, closer: int
+    parties: Parties, listener: Acceptor, closer: int
 ) -> None:
     with connected(parties, listener) as ends, ThreadPoolExecutor(1) as pool:
         other = ends[1 - closer]
@@ -189,7 +189,7 @@ def test_frames_sent_before_close_arrive_then_the_end(
         closing.result()
 
 
-def test_closed_channel_sends_nothing_more(parties: Parties, listener: Listener) -> None:
+def test_closed_channel_sends_nothing_more(parties: Parties, listener: Acceptor) -> None:
     with connected(parties, listener) as (dialled, accepted):
         close_both(dialled, accepted)
         for end in (dialled, accepted):
@@ -201,7 +201,7 @@ def test_closed_channel_sends_nothing_more(parties: Parties, listener: Listener)
 
 def test_listener_that_shows_another_certificate_is_refused(parties: Parties) -> None:
     with (
-        Listener(LOOPBACK, identity=parties.stranger, pinned=parties.bank.certificate) as other,
+        Acceptor(LOOPBACK, identity=parties.stranger, pinned=parties.bank.certificate) as other,
         pytest.raises(TransportError) as caught,
     ):
         dial(
@@ -214,7 +214,7 @@ def test_listener_that_shows_another_certificate_is_refused(parties: Parties) ->
     assert "certificate" in caught.value.hint
 
 
-def test_dialler_that_shows_another_certificate_is_refused(parties: Parties, listener: Listener) -> None:
+def test_dialler_that_shows_another_certificate_is_refused(parties: Parties, listener: Acceptor) -> None:
     with pytest.raises(TransportError) as caught:
         dial(
             listener.address,
@@ -228,14 +228,14 @@ def test_dialler_that_shows_another_certificate_is_refused(parties: Parties, lis
         listener.accept(deadline_seconds=0.05)
 
 
-def test_other_certificate_that_tls_let_through_is_refused(parties: Parties, listener: Listener) -> None:
+def test_other_certificate_that_tls_let_through_is_refused(parties: Parties, listener: Acceptor) -> None:
     listener._pinned = parties.stranger.certificate
     with pytest.raises(PeerIdentityError, match="another certificate"):
         dial_bank(parties, listener.address)
 
 
 def test_other_certificate_gets_in_where_none_is_compared(
-    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    parties: Parties, listener: Acceptor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control of the test above: a listener that leaves it to TLS lets in whatever TLS lets through."""
     listener._pinned = parties.stranger.certificate
@@ -249,14 +249,14 @@ def test_other_certificate_gets_in_where_none_is_compared(
 def test_expired_certificate_is_refused_by_tls(parties: Parties, old: str) -> None:
     bank = expired(parties.bank) if old == "listener" else parties.bank
     telco = expired(parties.telco) if old == "dialler" else parties.telco
-    with Listener(LOOPBACK, identity=bank, pinned=telco.certificate) as made:
+    with Acceptor(LOOPBACK, identity=bank, pinned=telco.certificate) as made:
         with pytest.raises(TransportError):
             dial(made.address, identity=telco, pinned=bank.certificate, deadline_seconds=1)
         with pytest.raises(PeerUnreachableError):
             made.accept(deadline_seconds=0.05)
 
 
-def test_dialler_without_a_certificate_is_refused(parties: Parties, listener: Listener) -> None:
+def test_dialler_without_a_certificate_is_refused(parties: Parties, listener: Acceptor) -> None:
     credentials = grpc.ssl_channel_credentials(parties.bank.certificate)
     options = (("grpc.ssl_target_name_override", "bank"),)
     with grpc.secure_channel(listener.address, credentials, options) as connection:
@@ -292,11 +292,11 @@ def test_peer_that_starts_later_is_reached(parties: Parties) -> None:
         dialling = pool.submit(dial_bank, parties, address)
         with pytest.raises(TimeoutError):
             dialling.result(timeout=0.5)
-        with Listener(address, identity=parties.bank, pinned=parties.telco.certificate) as late:
+        with Acceptor(address, identity=parties.bank, pinned=parties.telco.certificate) as late:
             close_both(dialling.result(), late.accept(deadline_seconds=PATIENCE))
 
 
-def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, listener: Listener) -> None:
+def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, listener: Acceptor) -> None:
     host, port = listener.address.rsplit(":", 1)
     with connected(parties, listener) as (dialled, accepted):
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"\x16\x03\x01\xff\xff" + b"z" * 999):
@@ -309,7 +309,7 @@ def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, list
 
 
 def test_second_session_is_refused_while_one_is_open(
-    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    parties: Parties, listener: Acceptor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("moiety.net.transport.RETRY_SECONDS", math.inf)  # so it tries once
     with connected(parties, listener) as (dialled, accepted):
@@ -319,32 +319,32 @@ def test_second_session_is_refused_while_one_is_open(
         assert accepted.receive(deadline_seconds=PATIENCE) == b"undisturbed"
 
 
-def test_next_session_is_served_after_the_first(parties: Parties, listener: Listener) -> None:
+def test_next_session_is_served_after_the_first(parties: Parties, listener: Acceptor) -> None:
     for word in (b"first", b"second"):
         with connected(parties, listener) as (dialled, accepted):
             dialled.send(word)
             assert accepted.receive(deadline_seconds=PATIENCE) == word
 
 
-def test_accept_without_a_peer_ends_at_its_deadline(listener: Listener) -> None:
+def test_accept_without_a_peer_ends_at_its_deadline(listener: Acceptor) -> None:
     with pytest.raises(PeerUnreachableError, match=listener.address) as caught:
         listener.accept(deadline_seconds=0.05)
     assert caught.value.hint
 
 
-def test_port_in_use_names_the_address(parties: Parties, listener: Listener) -> None:
+def test_port_in_use_names_the_address(parties: Parties, listener: Acceptor) -> None:
     with pytest.raises(ConfigError, match=listener.address) as caught:
-        Listener(listener.address, identity=parties.bank, pinned=parties.telco.certificate)
+        Acceptor(listener.address, identity=parties.bank, pinned=parties.telco.certificate)
     assert "port" in caught.value.hint
 
 
-def test_port_zero_is_replaced_by_the_one_taken(listener: Listener) -> None:
+def test_port_zero_is_replaced_by_the_one_taken(listener: Acceptor) -> None:
     host, port = listener.address.rsplit(":", 1)
     assert host == "127.0.0.1"
     assert int(port) > 0
 
 
-def test_send_ends_when_a_slow_peer_disappears(parties: Parties, listener: Listener) -> None:
+def test_send_ends_when_a_slow_peer_disappears(parties: Parties, listener: Acceptor) -> None:
     frame = bytes(2**20)
     with connected(parties, listener) as (dialled, accepted), ThreadPoolExecutor(1) as pool:
 
@@ -362,7 +362,7 @@ def test_send_ends_when_a_slow_peer_disappears(parties: Parties, listener: Liste
 @pytest.mark.slow
 @pytest.mark.parametrize("waiting", [0, 1])
 def test_peer_that_vanishes_without_a_word_is_noticed(
-    parties: Parties, listener: Listener, waiting: int
+    parties: Parties, listener: Acceptor, waiting: int
 ) -> None:
     with freezable_relay(listener.address) as (address, frozen):
         ends = (dial_bank(parties, address), listener.accept(deadline_seconds=PATIENCE))

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from moiety.cli.result import result_lines
 from moiety.config import LabelOwnerRun, load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.schedule import Schedule, Split
 from moiety.crypto.sampling import Seed
 from moiety.demo.compare import compare, join, train_twin
@@ -23,9 +25,8 @@ from moiety.nn.build import make_optimizer, make_schedule
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import AdaptiveStep, PlainStep
 from moiety.nn.stopping import BestModel, Followed, Stopping, check_plan, metric_of, stopping_of
-from moiety.party.label_owner.result import result_lines
 from moiety.party.label_owner.run import open_run
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
 from moiety.store import model as checkpoint
 from tests.support.pair import contract_of, table_of
 from tests.support.parties import Files, configure, make_parties, meet, rewrite_table, run_here, score, wire
@@ -347,7 +348,7 @@ def test_comparison_follows_the_run_that_stopped(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     result = stopping_run(files)
     compared = compare(files.label_owner, files.data_owner)
-    assert compared.encrypted["kept_epoch"] == result.kept_epoch
+    assert compared.encrypted.kept_epoch == result.kept_epoch
     assert compared.rows["twin, in the clear"].metrics["AUC"] == pytest.approx(result.test["AUC"], abs=0.01)
 
 
@@ -433,8 +434,8 @@ class Gone(BaseException):
     """The process is gone."""
 
 
-class Dying(Silence):
-    """An observer that ends the process at the first step of an epoch."""
+class Dying(Listener):
+    """A listener that ends the process at the first step of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
@@ -464,7 +465,7 @@ def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch
         },
     )
     with pytest.raises(Gone):
-        go(files, observer=Dying(epoch))
+        go(files, listener=Dying(epoch))
     result = go(files, resume=True)
     values = [each["accuracy"] for each in result.validation]
     assert len(values) > epoch
@@ -476,11 +477,11 @@ def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch
     assert train_twin(joined)["accuracy"] == pytest.approx(result.test["accuracy"], abs=0.05)
 
 
-def go(files: Files, *, resume: bool = False, observer: Silence | None = None) -> Any:
+def go(files: Files, *, resume: bool = False, listener: Listener = SILENT) -> Any:
     return train(
         files.label_owner,
         resume=resume,
-        observer=observer,
+        listener=listener,
         channel=wire(files),
         randomness=RecordedRandomness(b"resumed" if resume else b"first"),
     )

@@ -18,7 +18,7 @@ class Interrupted(Exception):  # noqa: N818 - what the test itself raises
 
 
 class StopsAtThird(Notes):
-    """An observer that ends the training."""
+    """A listener that ends the training."""
 
     def step(self, **told: Any) -> None:
         super().step(**told)
@@ -32,7 +32,7 @@ def unfinished(tmp_path: Path) -> Files:
     files = make_parties(tmp_path)
     configure(files.label_owner, {"checkpoint.every": "1 steps"})
     with pytest.raises(Interrupted):
-        train(files.label_owner, channel=wire(files), observer=StopsAtThird())
+        train(files.label_owner, channel=wire(files), listener=StopsAtThird())
     return files
 
 

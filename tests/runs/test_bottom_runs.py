@@ -9,13 +9,13 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from moiety.cli.result import result_lines
 from moiety.config import load_label_owner_run
+from moiety.config.listener import Listener
 from moiety.contract.schedule import Schedule, Split
 from moiety.crypto.sampling import Seed
 from moiety.demo.compare import compare
 from moiety.nn.metrics import METRICS
-from moiety.party.label_owner.result import result_lines
-from moiety.party.label_owner.train import Silence
 from moiety.protocol import data_owner
 from moiety.protocol.state import initial_weights
 from moiety.store import model as checkpoint
@@ -178,7 +178,7 @@ def test_optimizer_and_schedule_of_a_factory(folder: Folder, party: str) -> None
         rates = Losses()
         change = folder.label_owner if party == "label owner" else folder.data_owner
         change(**{f"train__{name}": value for name, value in train.items()})
-        folder.run(observer=rates)
+        folder.run(listener=rates)
         losses.append(rates.losses)
         change(**{f"train__{name}": None for name in train})
     usual, slow, halved = losses
@@ -255,17 +255,17 @@ def test_class_weights_change_the_training(
     folder = make_folder(tmp_path, monkeypatch, kind=kind)
     folder.choose("blind", None)
     usual, weighted = Losses(), Losses()
-    folder.run(observer=usual)
+    folder.run(listener=usual)
     given = [*weights, 1.0] if kind == "multiclass" and weights != "balanced" else weights
     folder.label_owner(task__class_weights=given)
-    folder.run(observer=weighted)
+    folder.run(listener=weighted)
     assert usual.losses[0] != weighted.losses[0]
 
 
 # --- the same seeds, the same run ---
 
 
-class Drawing(Silence):
+class Drawing(Listener):
     """Draws from the process's random stream after every step."""
 
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
@@ -280,7 +280,7 @@ def test_dropout_does_not_depend_on_what_else_draws(folder: Folder, protocol: st
     folder.run()
     usual = folder.bottom()
     torch.manual_seed(12345)
-    folder.run(observer=Drawing())
+    folder.run(listener=Drawing())
     assert not differ(usual, folder.bottom())
     folder.run(seed=b"other")
     assert differ(usual, folder.bottom())

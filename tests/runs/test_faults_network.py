@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moiety.party.label_owner.train import Silence
 from tests.support.faulty_runs import FaultyRun, notice_quickly, run_with
+from tests.support.hearing import Heard
 from tests.support.parties import Files, configure, make_parties
 from tests.support.patience import PATIENCE
 from tests.support.proxy import Fault
@@ -52,20 +52,10 @@ def random_places(name: str, count: int) -> list[tuple[int, bool]]:
     return places
 
 
-class Listens(Silence):
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-
-    def notice(self, sentence: str) -> None:
-        self.notices.append(sentence)
-
-
 def test_label_owner_is_told_of_a_lost_connection(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    observer = Listens()
-    run_with(files, [Fault(kind="cut", at=SENT)], monkeypatch, observer=observer)
-    assert observer.notices == [
+    listener = Heard()
+    run_with(files, [Fault(kind="cut", at=SENT)], monkeypatch, listener=listener)
+    assert listener.said == [
         f"the connection was lost; trying to connect again for {PATIENCE:.0f} s",
         "connected again",
     ]

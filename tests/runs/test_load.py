@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from moiety.config.listener import Listener
 from moiety.net.identity import Identity, create_identity, load_identity
-from moiety.net.transport import CONNECTIONS, Listener, dial
-from moiety.party.label_owner.train import Silence, train
+from moiety.net.transport import CONNECTIONS, Acceptor, dial
+from moiety.party.label_owner.train import train
 from tests.support.parties import Files, Provider, make_parties
 from tests.support.patience import PATIENCE
 from tests.support.strangers import Strangers
@@ -29,7 +30,7 @@ def test_strangers_who_say_nothing_leave_room_for_the_peer(tmp_path: Path, stran
     """More than the listener has threads and calls, and there before the peer; none becomes a thread."""
     bank, telco = identity_in(tmp_path, "bank"), identity_in(tmp_path, "telco")
     with (
-        Listener("127.0.0.1:0", identity=bank, pinned=telco.certificate) as listener,
+        Acceptor("127.0.0.1:0", identity=bank, pinned=telco.certificate) as listener,
         Strangers(listener.address, strangers_files) as strangers,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -51,8 +52,8 @@ def test_strangers_who_say_nothing_leave_room_for_the_peer(tmp_path: Path, stran
         accepted.close()
 
 
-class InvitesStrangers(Silence):
-    """An observer of a training that lets strangers come at every step."""
+class InvitesStrangers(Listener):
+    """A listener of a training that lets strangers come at every step."""
 
     def __init__(self, strangers: Strangers, count: int) -> None:
         self._strangers = strangers
@@ -70,8 +71,8 @@ def test_training_goes_on_while_strangers_come(tmp_path: Path, strangers_files: 
     with Provider(files) as provider:
         address = provider.reports[0].split("listening at ")[1].split(" ", maxsplit=1)[0]
         with Strangers(address, strangers_files) as strangers:
-            observer = InvitesStrangers(strangers, 12)
-            result = train(files.label_owner, observer=observer)
+            listener = InvitesStrangers(strangers, 12)
+            result = train(files.label_owner, listener=listener)
     assert provider.error is None
-    assert result.steps * 12 == observer.came >= 48
+    assert result.steps * 12 == listener.came >= 48
     assert not any("lost" in each for each in provider.reports)

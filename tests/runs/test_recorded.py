@@ -16,8 +16,9 @@ from typing import Any, Final
 import pytest
 from pyarrow import csv
 
-from moiety.cli.contract import _EARLIER, contract_lines, said
+from moiety.cli.contract import _EARLIER, contract_lines
 from moiety.cli.ledger import ledger_lines
+from moiety.cli.text import said
 from moiety.config import (
     DataOwnerRun,
     LabelOwnerRun,
@@ -26,17 +27,19 @@ from moiety.config import (
     load_data_owner_run,
     load_label_owner_run,
 )
+from moiety.config.listener import Listener
 from moiety.contract.terms import field_label
 from moiety.crypto.sampling import SystemRandomness
 from moiety.demo.local import attach_data_owner
 from moiety.net.channel import MemoryChannel, memory_pair
 from moiety.party.label_owner.checkpoints import saved_place
 from moiety.party.label_owner.predict import predict
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
 from moiety.store.checkpoints import open_checkpoints
 from moiety.store.contract import kept_contract
 from moiety.store.ledger import Ledger, read_ledger
 from moiety.store.model import load_model
+from tests.support.hearing import Heard
 
 RECORDED: Final = Path(__file__).parents[1] / "recorded"
 CASES: Final = [str(path.parent.relative_to(RECORDED)) for path in sorted(RECORDED.glob("*/*/expected.json"))]
@@ -86,7 +89,7 @@ class Recorded:
         return [str(load_model(run.folder)[1]["model"]) for run in self.runs]
 
 
-class Steps(Silence):
+class Steps(Listener):
     """Counts steps, and keeps what it is told."""
 
     def __init__(self) -> None:
@@ -96,7 +99,7 @@ class Steps(Silence):
     def step(self, **_: Any) -> None:
         self.count += 1
 
-    def notice(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         self.said.append(sentence)
 
 
@@ -112,7 +115,7 @@ def require_checkpoints(recorded: Recorded) -> None:
     """Require all checkpoints on both sides to be whole, and the newest to be where the run stopped."""
     expected = recorded.expected
     own, peers = (
-        open_checkpoints(run.folder, run.checkpoint, report=pytest.fail).saved(expected["run"])
+        open_checkpoints(run.folder, run.checkpoint, listener=Heard(pytest.fail)).saved(expected["run"])
         for run in recorded.runs
     )
     assert (len(own), len(peers)) == (2, 2)
@@ -195,7 +198,7 @@ def test_recorded_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.Mon
         require_checkpoints(recorded)
     with recorded.peer() as channel:
         path = recorded.folder / "bank" / "run.toml"
-        result = train(path, resume=True, channel=channel, observer=steps)
+        result = train(path, resume=True, channel=channel, listener=steps)
     assert f"the run goes on after step {expected['updates']}" in steps.said
     assert steps.count == result.steps - expected["updates"]
     assert len(result.validation) == recorded.label_owner.train.epochs

@@ -24,7 +24,8 @@ from moiety.errors import (
     PeerAbortedError,
 )
 from moiety.party.label_owner.run import LabelOwnerRun, open_run
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
+from tests.support.hearing import Heard
 from tests.support.killed_runs import (
     Fate,
     Killed,
@@ -134,16 +135,13 @@ def test_activations_that_are_kept_encrypted_cross_again(
 # --- which checkpoint ---
 
 
-class Notes(Silence):
+class Notes(Heard):
     """Keeps what it is told, and ends the process after some steps."""
 
     def __init__(self, *, steps: int | None = None) -> None:
-        self.said: list[str] = []
+        super().__init__()
         self.steps = 0
         self._end = steps
-
-    def notice(self, sentence: str) -> None:
-        self.said.append(sentence)
 
     def step(self, **_: Any) -> None:
         self.steps += 1
@@ -155,7 +153,7 @@ def stopped(folder: Path, *, steps: int = 4, **changes: Any) -> Files:
     """A training that died after some steps, with a checkpoint after each."""
     made = tiny_parties(folder, **changes)
     with pytest.raises(Killed):
-        live(made, Fate(), [], observer=Notes(steps=steps))
+        live(made, Fate(), [], listener=Notes(steps=steps))
     return made
 
 
@@ -165,7 +163,7 @@ def newest(path: Path) -> Path:
 
 def test_run_goes_on_after_the_last_step(tmp_path: Path) -> None:
     made, notes = stopped(tmp_path), Notes()
-    result = live(made, Fate(), [], resume=True, observer=notes)
+    result = live(made, Fate(), [], resume=True, listener=notes)
     assert notes.said == ["the run goes on after step 3"]
     assert (notes.steps, result.steps) == (3, 6)
     assert len(result.validation) == 2
@@ -186,8 +184,8 @@ def test_aligned_run_goes_on_in_the_order_that_was_kept(tmp_path: Path) -> None:
     made, notes = tiny_parties(tmp_path), Notes()
     identify(made)
     with pytest.raises(Killed):
-        live(made, Fate(), [], observer=Notes(steps=4))
-    result = live(made, Fate(), [], resume=True, observer=notes)
+        live(made, Fate(), [], listener=Notes(steps=4))
+    result = live(made, Fate(), [], resume=True, listener=notes)
     assert [sentence.partition(":")[0] for sentence in notes.said] == [
         "aligned",
         "the run goes on after step 3",
@@ -199,7 +197,7 @@ def test_aligned_run_without_its_alignment_says_that_the_order_is_another(tmp_pa
     made = tiny_parties(tmp_path)
     identify(made)
     with pytest.raises(Killed):
-        live(made, Fate(), [], observer=Notes(steps=4))
+        live(made, Fate(), [], listener=Notes(steps=4))
     next((tmp_path / "telco" / "small").glob("alignment-*.json")).unlink()
     with pytest.raises(CheckpointMismatchError, match="order_digest"):
         live(made, Fate(), [], resume=True)
@@ -214,23 +212,23 @@ def test_half_that_is_not_there_leads_back_to_the_one_before(tmp_path: Path, sid
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
-    notes, said = Notes(), list[str]()
+    notes, peer = Notes(), Heard()
     train(
         made.label_owner,
         resume=True,
-        channel=wire(made, report=said.append),
+        channel=wire(made, listener=peer),
         randomness=ProbeRandomness(set(), []),
-        observer=notes,
+        listener=notes,
     )
     assert notes.said[-1] == "the run goes on after step 2"
-    assert "the run goes on after step 2" in said
-    damaged = notes.said if side == "label owner" else said
+    assert "the run goes on after step 2" in peer.said
+    damaged = notes.said if side == "label owner" else peer.said
     assert any("does not match" in line or "not a checkpoint" in line for line in damaged) == (
         how == "damaged"
     )
     if side == "data owner":
         assert "the newest checkpoint is not on both sides: back to step 2" in notes.said
-    assert any("back to step 2" in line for line in said)
+    assert any("back to step 2" in line for line in peer.said)
 
 
 def test_halves_without_a_common_checkpoint_are_refused_on_both_sides(tmp_path: Path) -> None:
@@ -447,11 +445,11 @@ def test_memory_that_runs_out_is_one_clear_error(tmp_path: Path, monkeypatch: py
                 monkeypatch.setattr("moiety.party.label_owner.link.encode_gradients", fail)
 
     with monkeypatch.context(), pytest.raises(CapacityError, match="memory ran out") as caught:
-        live(made, Fate(), [], observer=Hungry())
+        live(made, Fate(), [], listener=Hungry())
     assert "--resume" in caught.value.hint
     monkeypatch.undo()
     pin(monkeypatch)
-    assert live(made, Fate(), [], resume=True, observer=notes).steps == 6
+    assert live(made, Fate(), [], resume=True, listener=notes).steps == 6
     assert notes.steps == 3
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from pyarrow import csv
 
+from moiety.config.listener import Listener
 from moiety.contract.terms import WIRE_VERSION
 from moiety.errors import PeerAbortedError, PeerUnreachableError
 from moiety.net import frame
-from moiety.party.label_owner.train import Silence, train
+from moiety.party.label_owner.train import train
 from tests.support.forked import Forked, forked
 from tests.support.parties import (
     Files,
@@ -136,8 +137,8 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
     )
 
 
-class TerminatesAfterOneEpoch(Silence):
-    """An observer that asks the data owner's process to end in the middle of the training."""
+class TerminatesAfterOneEpoch(Listener):
+    """A listener that asks the data owner's process to end in the middle of the training."""
 
     def __init__(self, provider: Forked) -> None:
         self._provider = provider
@@ -148,8 +149,8 @@ class TerminatesAfterOneEpoch(Silence):
         self._provider.end()
 
 
-class KillsAfterOneEpoch(Silence):
-    """An observer that ends the data owner's process in the middle of the training."""
+class KillsAfterOneEpoch(Listener):
+    """A listener that ends the data owner's process in the middle of the training."""
 
     def __init__(self, provider: Forked) -> None:
         self._provider = provider
@@ -165,7 +166,7 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
     with forked("provide", "--once", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerUnreachableError, match="no other was made within 1 s") as caught:
-            train(files.label_owner, observer=KillsAfterOneEpoch(provider))
+            train(files.label_owner, listener=KillsAfterOneEpoch(provider))
     assert "--resume" in caught.value.hint
     assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {
         "checkpoints",
@@ -192,7 +193,7 @@ def test_provide_that_is_terminated_tells_the_label_owner(files: Files) -> None:
     with forked("provide", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerAbortedError, match=r"stopped the session \(interrupted\)"):
-            train(files.label_owner, observer=TerminatesAfterOneEpoch(provider))
+            train(files.label_owner, listener=TerminatesAfterOneEpoch(provider))
         ended = provider.end()
     assert ended.code == 143
     assert ended.errors.strip() == "terminated"

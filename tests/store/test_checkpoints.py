@@ -23,6 +23,7 @@ from moiety.protocol.resume import Mark
 from moiety.store.checkpoints import Checkpoints, _decode, open_checkpoints
 from moiety.store.files import Arrays
 from moiety.store.vault import KEY_FILE, Vault
+from tests.support.hearing import Heard
 
 RUN, OTHER, THIRD = "ab" * 16, "cd" * 16, "ef" * 16
 ARRAYS: Arrays = {
@@ -36,8 +37,8 @@ def mark(updates: int) -> Mark:
 
 
 def store(folder: Path, *, keep: int = 2, vault: Vault | None = None) -> tuple[Checkpoints, list[str]]:
-    reports: list[str] = []
-    return Checkpoints(folder, keep=keep, vault=vault, report=reports.append), reports
+    heard = Heard()
+    return Checkpoints(folder, keep=keep, vault=vault, listener=heard), heard.said
 
 
 def write(checkpoints: Checkpoints, *updates: int, run: str = RUN) -> None:
@@ -235,7 +236,7 @@ def settings(**changes: Any) -> Checkpointing:
 
 def test_encrypted_checkpoint_comes_back(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOIETY_TEST_PASSPHRASE", "correct horse")
-    checkpoints = open_checkpoints(locked, settings(), report=pytest.fail)
+    checkpoints = open_checkpoints(locked, settings(), listener=Heard(pytest.fail))
     assert held(checkpoints) == [1]
 
 
@@ -256,7 +257,7 @@ def test_encrypted_checkpoint_is_an_age_file(locked: Path) -> None:
 def test_wrong_passphrase_is_refused(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOIETY_TEST_PASSPHRASE", "wrong")
     with pytest.raises(CheckpointError, match="does not open with this passphrase") as caught:
-        open_checkpoints(locked, settings(), report=pytest.fail)
+        open_checkpoints(locked, settings(), listener=Heard(pytest.fail))
     assert "environment variable" in caught.value.hint
 
 
@@ -279,7 +280,14 @@ def test_encrypted_checkpoint_that_is_damaged_is_left_out(tmp_path: Path) -> Non
 
 def test_passphrase_that_is_not_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MOIETY_TEST_PASSPHRASE, which is not set"):
-        open_checkpoints(tmp_path, settings(), report=pytest.fail)
+        open_checkpoints(tmp_path, settings(), listener=Heard(pytest.fail))
+
+
+def test_key_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="file cannot be written") as caught:
+        Vault(tmp_path / "file", "x")
+    assert "make room" in caught.value.hint
 
 
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

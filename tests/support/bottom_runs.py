@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from moiety.config.listener import SILENT, Listener
 from moiety.demo.local import simulate
 from moiety.party.label_owner.result import Result
-from moiety.party.label_owner.train import Silence
 from moiety.store import model as checkpoint
 from tests.support.parties import ROWS, Files, configure, make_parties
 from tests.support.randomness import RecordedRandomness
@@ -108,11 +108,11 @@ class Folder:
         with path.open("a", encoding="utf-8") as file:
             file.write(f"[train.{table}]\n{text}\n")
 
-    def run(self, *, seed: bytes = b"runs", observer: Silence | None = None) -> Result:
+    def run(self, *, seed: bytes = b"runs", listener: Listener = SILENT) -> Result:
         return simulate(
             self.files.label_owner,
             self.files.data_owner,
-            observer=observer,
+            listener=listener,
             randomness=RecordedRandomness(seed),
         )
 
@@ -135,8 +135,8 @@ def make_folder(
     return folder
 
 
-class Losses(Silence):
-    """An observer that keeps the loss of every step."""
+class Losses(Listener):
+    """A listener that keeps the loss of every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []

@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from moiety.config import load_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.products import Role
 from moiety.errors import MoietyError
 from moiety.net import transport
 from moiety.net.frame import decode_frame
 from moiety.party.data_owner.provide import provide
-from moiety.party.label_owner.train import Observer, train
+from moiety.party.label_owner.train import train
 from moiety.store import model as checkpoint
 from tests.support.parties import Files, configure, free_address, let_data_owner_dial
 from tests.support.patience import PATIENCE
@@ -56,7 +57,7 @@ def run_with(
     monkeypatch: pytest.MonkeyPatch,
     *,
     label_owner_listens: bool = False,
-    observer: Observer | None = None,
+    listener: Listener = SILENT,
 ) -> FaultyRun:
     """Train through a proxy that breaks connections, and start again what ended before its handshake."""
     address = free_address()
@@ -70,7 +71,7 @@ def run_with(
             configure(files.label_owner, {"peer.dial": proxy.address})
         peer = _Peer(files)
         peer.start()
-        attempts, label_source = _train(files, observer)
+        attempts, label_source = _train(files, listener)
         peer.join(PATIENCE)
         assert not peer.is_alive()
         assert peer.source is not None
@@ -84,11 +85,11 @@ def run_with(
         )
 
 
-def _train(files: Files, observer: Observer | None) -> tuple[int, RecordedRandomness]:
+def _train(files: Files, listener: Listener) -> tuple[int, RecordedRandomness]:
     for attempt in range(1, 4):
         source = RecordedRandomness(b"label owner")
         try:
-            train(files.label_owner, observer=observer, randomness=source)
+            train(files.label_owner, listener=listener, randomness=source)
         except MoietyError:
             continue
         return attempt, source
@@ -107,7 +108,7 @@ class _Peer(threading.Thread):
         for _ in range(3):
             source = RecordedRandomness(b"data owner")
             try:
-                provide(self._files.data_owner, once=True, report=lambda _: None, randomness=source)
+                provide(self._files.data_owner, once=True, listener=SILENT, randomness=source)
             except MoietyError:
                 continue
             self.source = source

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from moiety.config import load_run
+from moiety.config.listener import SILENT
 from moiety.crypto.sampling import SEED_BYTES, Seed, SystemRandomness
 from moiety.errors import MoietyError
 from moiety.net import transport
@@ -92,7 +93,7 @@ def live(role: str, run_file: Path, seeds: Path, death: Death, *, resume: bool) 
     source = FileRandomness(seeds, None if resume or role == "data owner" else 1)
     try:
         if role == "data owner":
-            provide(run_file, once=True, report=lambda _: None, randomness=source)
+            provide(run_file, once=True, listener=SILENT, randomness=source)
         else:
             train(run_file, resume=resume, randomness=source)
     except MoietyError as error:

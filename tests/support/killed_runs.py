@@ -19,13 +19,14 @@ import pytest
 from numpy.typing import NDArray
 
 from moiety.config import load_run
+from moiety.config.listener import SILENT, Listener
 from moiety.crypto.parameters import TESTING_ONLY
 from moiety.crypto.sampling import SEED_BYTES, Seed, SystemRandomness, derive
 from moiety.crypto.schemes import RlweScheme
 from moiety.demo.local import attach_data_owner
 from moiety.net.channel import MemoryChannel
 from moiety.party.label_owner.result import Result
-from moiety.party.label_owner.train import Observer, train
+from moiety.party.label_owner.train import train
 from moiety.protocol.dither import DITHER_BITS, _function_of
 from moiety.protocol.messages import Kind
 from moiety.store import files
@@ -150,7 +151,7 @@ def live(
     given: list[Seed],
     *,
     resume: bool = False,
-    observer: Observer | None = None,
+    listener: Listener = SILENT,
 ) -> Result:
     """Train, as one life of both processes."""
     own_end, peer_end = mortal_pair(fate)
@@ -158,7 +159,7 @@ def live(
     attach_data_owner(peer_end, made.data_owner, randomness=peer_source)
     source = ProbeRandomness(set() if resume else {1}, given)
     try:
-        return train(made.label_owner, resume=resume, channel=own_end, randomness=source, observer=observer)
+        return train(made.label_owner, resume=resume, channel=own_end, randomness=source, listener=listener)
     finally:
         peer_end.pump = None
 

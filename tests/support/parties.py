@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from moiety.cli.app import main
+from moiety.config.listener import SILENT, Listener
 from moiety.demo.local import attach_data_owner
 from moiety.errors import MoietyError
 from moiety.net.channel import MemoryChannel, memory_pair
@@ -33,6 +34,7 @@ from moiety.party.data_owner.provide import provide
 from moiety.party.label_owner.predict import predict
 from moiety.party.label_owner.result import Result
 from moiety.party.label_owner.train import train
+from tests.support.hearing import Heard
 from tests.support.patience import PATIENCE
 from tests.support.randomness import RecordedRandomness, words_of
 
@@ -246,7 +248,7 @@ class Provider:
 
     def _run(self) -> None:
         try:
-            provide(self._files.data_owner, once=True, report=self._said.put)
+            provide(self._files.data_owner, once=True, listener=Heard(self._said.put))
         except MoietyError as error:
             self.error = error
         finally:
@@ -380,12 +382,10 @@ def process(*arguments: str | Path, prelude: str = "") -> Iterator[Process]:
         running.close()
 
 
-def wire(
-    files: Files, *, seed: bytes = b"data owner", report: Callable[[str], None] = lambda _: None
-) -> MemoryChannel:
+def wire(files: Files, *, seed: bytes = b"data owner", listener: Listener = SILENT) -> MemoryChannel:
     """Return a label owner's end of an in-memory channel whose other end the data owner answers."""
     own_end, peer_end = memory_pair()
-    attach_data_owner(peer_end, files.data_owner, randomness=RecordedRandomness(seed), report=report)
+    attach_data_owner(peer_end, files.data_owner, randomness=RecordedRandomness(seed), listener=listener)
     return own_end
 
 

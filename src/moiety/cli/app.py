@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from moiety.errors import MoietyError
 from moiety.net.signals import INTERRUPTED, TERMINATED, handled
@@ -129,11 +128,12 @@ def provide(
     Runs until Ctrl-C. Writes to the run's folder: checkpoints and this side's share of the model. Writes to
     the ledger what was released. An unfinished training resumes when the label owner resumes it.
     """
+    from moiety.cli.progress import Terminal
     from moiety.net.interrupts import Interrupts
     from moiety.party.data_owner.provide import provide as answer_runs
 
-    with Interrupts(report=typer.echo) as interrupts:
-        answer_runs(run_file, once=once, resume=resume, report=typer.echo, interrupts=interrupts)
+    with Terminal() as terminal, Interrupts(listener=terminal) as interrupts:
+        answer_runs(run_file, once=once, resume=resume, listener=terminal, interrupts=interrupts)
 
 
 @app.command()
@@ -148,13 +148,13 @@ def train(
     The data owner has to run `moiety provide`. Prints test metrics, time, traffic and what each side
     learnt. Writes to the run's folder: checkpoints, this side's share of the model, and result.json.
     """
-    from moiety.cli.progress import ProgressBar
+    from moiety.cli.progress import Terminal
+    from moiety.cli.result import result_lines
     from moiety.net.interrupts import Interrupts
-    from moiety.party.label_owner.result import result_lines
     from moiety.party.label_owner.train import train as train_run
 
-    with ProgressBar(Console()) as bar, Interrupts(report=bar.notice) as interrupts:
-        result = train_run(run_file, resume=resume, observer=bar, interrupts=interrupts)
+    with Terminal() as terminal, Interrupts(listener=terminal) as interrupts:
+        result = train_run(run_file, resume=resume, listener=terminal, interrupts=interrupts)
     for line in result_lines(result):
         typer.echo(line)
 
@@ -166,9 +166,11 @@ def align(run_file: RunFile) -> None:
     `moiety train` and `moiety predict` do this by themselves; this command does nothing else. Both sides
     save the common rows in the run's folder, for later commands.
     """
+    from moiety.cli.progress import Terminal
     from moiety.party.label_owner.align import align as align_rows
 
-    typer.echo(align_rows(run_file, report=typer.echo))
+    with Terminal() as terminal:
+        terminal.say(align_rows(run_file, listener=terminal))
 
 
 @app.command()
@@ -181,9 +183,11 @@ def predict(
     The data owner has to run `moiety provide`, and its policy counts the rows. Writes one line for each
     row: its ids, or its number where there are none, and its score.
     """
+    from moiety.cli.progress import Terminal
     from moiety.party.label_owner.predict import predict as score
 
-    typer.echo(f"{score(run_file, output, report=typer.echo)} scores in {output}")
+    with Terminal() as terminal:
+        terminal.say(f"{score(run_file, output, listener=terminal)} scores in {output}")
 
 
 @app.command()
@@ -206,12 +210,12 @@ def simulate(
     To try two run files out on one machine, which then holds both tables. Writes what `moiety train` and
     `moiety provide` write, but no ledger. The example writes nothing.
     """
-    from moiety.cli.progress import ProgressBar
+    from moiety.cli.progress import Terminal
+    from moiety.cli.result import result_lines
     from moiety.demo.demo import simulate_runs
-    from moiety.party.label_owner.result import result_lines
 
-    with ProgressBar(Console()) as bar:
-        result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, observer=bar)
+    with Terminal() as terminal:
+        result = simulate_runs(label_owner, data_owner, protocol=protocol, scheme=scheme, listener=terminal)
     for line in result_lines(result):
         typer.echo(line)
 
@@ -226,9 +230,14 @@ def demo(
     Starts a data owner and a label owner as two processes, aligns their tables and trains. Then trains in
     the clear and prints both results. Writes both parties' folders.
     """
+    from moiety.cli.progress import Terminal
+    from moiety.cli.result import demonstration_lines
     from moiety.demo.demo import run_demo
 
-    run_demo(folder, epochs=epochs, console=Console())
+    with Terminal() as terminal:
+        shown = run_demo(folder, epochs=epochs, listener=terminal)
+    for line in demonstration_lines(shown):
+        typer.echo(line)
 
 
 @app.command()

@@ -4,16 +4,10 @@ Imported by the command line.
 """
 
 import json
-import shutil
-from collections.abc import Callable, Iterable, Mapping
-from io import StringIO
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from moiety.cli.text import pairs, table
 from moiety.contract.terms import field_label, flat
 from moiety.data.profile import ColumnProfile, TableProfile
 from moiety.party.disclosure import Disclosure, Finding
@@ -86,17 +80,13 @@ def _column_values(column: ColumnProfile) -> dict[str, Any]:
 
 
 def _profile_lines(profile: TableProfile) -> list[str]:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in _HEADINGS:
-        number = heading in _NUMBERS
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for column in profile.columns:
-        table.add_row(*(Text(cell) for cell in _cells(column, profile.rows)))
     repeated = f"{profile.repeated_ids} rows repeat the ids of another one"
     return [
         "",
         f"the table has {profile.rows} rows:",
-        *_rendered(table),
+        "",
+        *table(_HEADINGS, (_cells(column, profile.rows) for column in profile.columns), numbers=_NUMBERS),
+        "",
         *([repeated] if profile.repeated_ids else []),
     ]
 
@@ -123,35 +113,15 @@ def _share(value: float) -> str:
 
 
 def _disclosure_lines(disclosure: Disclosure) -> list[str]:
-    stated = flat(disclosure.stated)
+    stated = {field_label(name): value for name, value in flat(disclosure.stated).items()}
     return [
         f"what {disclosure.peer} will be told in the handshake:",
-        *_pairs({field_label(name): value for name, value in stated.items()}),
+        *pairs({name: "none" if value == "" else value for name, value in stated.items()}),
+        "",
         f"what {disclosure.peer} will be sent after it:",
-        *_pairs(disclosure.sent),
+        *pairs(disclosure.sent),
+        "",
         "what never leaves this side:",
         *(f"  {kept}" for kept in disclosure.kept),
         "",
     ]
-
-
-def _pairs(pairs: Mapping[str, Any]) -> list[str]:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in pairs.items():
-        shown = str(value).lower() if isinstance(value, bool) else str(value)
-        table.add_row(Text("  " + name), Text(shown or "none"))
-    return [*_rendered(table), ""]
-
-
-def _rendered(table: Table) -> list[str]:
-    console = Console(
-        file=StringIO(),
-        width=shutil.get_terminal_size((100, 24)).columns,
-        color_system=None,
-        legacy_windows=False,
-    )
-    with console.capture() as capture:
-        console.print(table)
-    return [line.rstrip() for line in capture.get().splitlines()]

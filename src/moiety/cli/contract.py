@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from moiety.cli.text import GAP, pairs, said
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
 from moiety.contract.agreement import Content, common_of, content_digest, grouped
 from moiety.contract.stated import answered, proposed
@@ -45,7 +46,6 @@ _SIDES: Final = {
     "data_owner": "the data owner",
     "follows": "what follows from it",
 }
-_WIDTH: Final = 42
 
 
 def contract_values(path: Path) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _agreed(values: Mapping[str, Any], name: str, what: str) -> Iterator[str]:
     yield f"agreed with {values['peer']} for a {what}, last at {kept['at']}:"
     for part, who in _SIDES.items():
         yield f"  {who}:"
-        yield from (f"  {line}" for line in _rows(kept["content"][part]))
+        yield from _rows(kept["content"][part], indent=2 * GAP)
     if name == "agreed":
         yield from _changed(values["common"], kept["content"]["both"])
     yield f"  digest to compare with {values['peer']}:"
@@ -151,14 +151,14 @@ def _changed(now: Content, agreed: Content) -> Iterator[str]:
             yield f"  changed since: {_label(name)} is {said(value)} now"
 
 
-def _rows(content: Mapping[str, Any]) -> list[str]:
+def _rows(content: Mapping[str, Any], *, indent: int = GAP) -> list[str]:
     left_out = _BY_A_COLUMN if content.get("assigned") is not None else _DRAWN
-    shown = (
-        (_label(name), value)
+    shown = {
+        _label(name): value
         for name, value in flat(content).items()
         if value != "" and not (name in left_out and not value)
-    )
-    return [f"  {label:<{_WIDTH}}{said(value)}" for label, value in shown]
+    }
+    return pairs(shown, indent=indent)
 
 
 def _label(name: str) -> str:
@@ -166,14 +166,3 @@ def _label(name: str) -> str:
         return _FOLLOWS.get(name) or field_label(_EARLIER.get(name, name))
     except KeyError:
         return name  # of another version
-
-
-def said(value: Any) -> str:
-    """Say a value of the terms in words."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "nothing"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return "no limit" if value is None else str(value)

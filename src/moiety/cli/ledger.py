@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
-from moiety.cli.contract import said
+from moiety.cli.text import pairs, said, table
 from moiety.config import Policy, Totals, limit_label, load_data_owner_run
 from moiety.store.ledger import Entries, read_ledger
 
-_WIDTH: Final = 36
+_HEADINGS: Final = ("", "so far", "allowed", "left")
 
 
 def ledger_values(path: Path) -> dict[str, Any]:
@@ -37,15 +37,20 @@ def ledger_lines(path: Path) -> list[str]:
         CheckpointCorruptError: the ledger is damaged.
     """
     values, settings = ledger_values(path), load_data_owner_run(path)
-    lines = [
-        f"released to {values['peer']} of table {settings.ledger.stem}, over all runs",
-        f"{'':{_WIDTH}}{'so far':>12}{'allowed':>12}{'left':>12}",
+    rows = [
+        [limit_label(name), *(said(each[key]) for key in ("total", "limit", "left"))]
+        for name, each in values["totals"].items()
     ]
-    for name, each in values["totals"].items():
-        allowed, left = (said(each[key]) for key in ("limit", "left"))
-        lines.append(f"{limit_label(name):<{_WIDTH}}{each['total']:>12}{allowed:>12}{left:>12}")
-    lines += [f"{limit_label(name):<{_WIDTH}}{said(value)}" for name, value in values["limits"].items()]
-    return [*lines, _source(values)]
+    return [
+        f"released to {values['peer']} of table {settings.ledger.stem}, over all runs:",
+        "",
+        *table(_HEADINGS, rows, numbers=_HEADINGS[1:]),
+        "",
+        "allowed besides:",
+        *pairs({limit_label(name): value for name, value in values["limits"].items()}),
+        "",
+        _source(values),
+    ]
 
 
 def _counted(name: str, entries: Entries, policy: Policy) -> dict[str, int | None]:

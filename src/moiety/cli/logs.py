@@ -12,8 +12,9 @@ import structlog
 import typer
 
 from moiety import __version__
+from moiety.config.listener import LOGGER
 from moiety.errors import ConfigError
-from moiety.net.events import COMMAND_ENDED, COMMAND_STARTED, LOGGER, Log
+from moiety.net.events import COMMAND_ENDED, COMMAND_STARTED, Log
 
 LEVELS: Final = {
     "debug": logging.DEBUG,

@@ -4,13 +4,12 @@ from dataclasses import asdict
 from math import isnan
 from typing import Any, Final
 
+from moiety.cli.text import duration, size, table
 from moiety.contract.products import Role
 from moiety.contract.schedule import Split
 from moiety.party.plan.cost import Cost, Line
 from moiety.party.plan.plan import Z_LIMIT, Plan
 
-_SIZES: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
-_TIMES: Final = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"))
 _HEADINGS: Final = (
     "",
     "label owner\nsends",
@@ -18,8 +17,8 @@ _HEADINGS: Final = (
     "round\ntrips",
     "label owner\ncomputes",
     "data owner\ncomputes",
-    "transfer\n",
-    "time\n",
+    "transfer",
+    "time",
 )
 
 
@@ -126,34 +125,26 @@ def _cost_values(cost: Cost, line: Line) -> dict[str, Any]:
 
 def _table(plan: Plan) -> list[str]:
     rows = [[name.replace("_", " "), *_cells(cost, plan.line)] for name, cost in _parts(plan).items()]
-    heads = [[*heading.split("\n"), ""] for heading in _HEADINGS]
-    table = [[head[0] for head in heads], [head[1] for head in heads], *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADINGS))]
-    return [*(_aligned(row, widths) for row in table), ""]
-
-
-def _aligned(row: list[str], widths: list[int]) -> str:
-    cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-    return "  ".join([row[0].ljust(widths[0]), *cells]).rstrip()
+    return [*table(_HEADINGS, rows, numbers=_HEADINGS[1:]), ""]
 
 
 def _cells(cost: Cost, line: Line) -> list[str]:
     return [
-        _size(cost.label_owner_bytes),
-        _size(cost.data_owner_bytes),
+        size(cost.label_owner_bytes),
+        size(cost.data_owner_bytes),
         str(cost.round_trips),
-        _time(cost.label_owner_seconds),
-        _time(cost.data_owner_seconds),
-        "-" if line == Line() else _time(cost.transfer_seconds(line)),
-        _time(cost.seconds(line)),
+        duration(cost.label_owner_seconds),
+        duration(cost.data_owner_seconds),
+        "-" if line == Line() else duration(cost.transfer_seconds(line)),
+        duration(cost.seconds(line)),
     ]
 
 
 def _memory_line(plan: Plan) -> str:
     held = plan.forecast.memory_bytes
     return (
-        f"memory of the encrypted layer: label owner {_size(held[Role.LABEL_OWNER])}, "
-        f"data owner {_size(held[Role.DATA_OWNER])}, beside tables, networks and libraries"
+        f"memory of the encrypted layer: label owner {size(held[Role.LABEL_OWNER])}, "
+        f"data owner {size(held[Role.DATA_OWNER])}, beside tables, networks and libraries"
     )
 
 
@@ -164,25 +155,3 @@ def _released_line(plan: Plan) -> str:
         f"label owner learns: {plan.released_z_per_row} values of z for each training row, after "
         f"{terms.before.released_z_per_row} before; {whose} allows {terms.policy.released_z_per_row}"
     )
-
-
-def _size(count: float) -> str:
-    """Write a number of bytes.
-
-    >>> _size(1_234_567), _size(92)
-    ('1.2 MB', '92 B')
-    """
-    unit, name = next((each for each in _SIZES if count >= each[0]), _SIZES[-1])
-    return f"{count / unit:.1f} {name}" if unit > 1 else f"{count:.0f} {name}"
-
-
-def _time(seconds: float) -> str:
-    """Write a duration; a dash where it is not known.
-
-    >>> _time(0.0123), _time(90.0)
-    ('12.3 ms', '1.5 min')
-    """
-    if isnan(seconds):
-        return "-"
-    unit, name = next((each for each in _TIMES if seconds >= each[0]), _TIMES[-1])
-    return f"{seconds / unit:.1f} {name}"

@@ -40,7 +40,7 @@ from moiety.nn.top import build_top
 from moiety.party.alignment import kept_table
 from moiety.party.data_owner.features import fixed_features
 from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of, own_features
-from moiety.party.label_owner.result import RESULT_FILE
+from moiety.party.label_owner.result import RESULT_FILE, Result
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
 from moiety.store.model import load_model
@@ -64,7 +64,7 @@ class Comparison:
     """
 
     rows: dict[str, Row]
-    encrypted: dict[str, Any]
+    encrypted: Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -164,13 +164,9 @@ class ClearLayer(nn.Module):
 def compare(label_owner: Path, data_owner: Path) -> Comparison:
     """Train the twin and an ordinary network with Adam on the joined table."""
     joined = join(label_owner, data_owner)
-    text = (joined.settings.folder / RESULT_FILE).read_text(encoding="utf-8")
-    encrypted = json.loads(text)
+    encrypted = Result(**json.loads((joined.settings.folder / RESULT_FILE).read_text(encoding="utf-8")))
     rows = {
-        "encrypted": Row(
-            metrics=encrypted["test"],
-            seconds=encrypted["seconds"],
-        ),
+        "encrypted": Row(metrics=encrypted.test, seconds=encrypted.seconds),
         "twin, in the clear": _timed(train_twin, joined),
         "Adam, in the clear": _timed(train_adam, joined),
     }

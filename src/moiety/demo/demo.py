@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from pyarrow import parquet
-from rich.console import Console
-from rich.table import Table as Grid
 
+from moiety.config.listener import Listener
 from moiety.config.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from moiety.demo.compare import Comparison, compare
 from moiety.demo.credit import CREDIT_RULES, CREDIT_TARGET
@@ -27,11 +26,9 @@ from moiety.demo.local import simulate
 from moiety.demo.networks import EXAMPLE_FEATURES
 from moiety.demo.tables import BANK_ID, NORMALISE, TELCO_ID, write_features, write_labels
 from moiety.errors import ConfigError, TransportError
-from moiety.party.label_owner.result import Result, learnt_lines, parameter_line
-from moiety.party.label_owner.train import Observer
+from moiety.party.label_owner.result import Result
 from moiety.party.setup import initialise, trust
 
-MEGABYTE: Final = 1e6
 SIMULATED_ROWS: Final = 3000
 PAILLIER_ROWS: Final = 600
 PAILLIER_UNITS: Final = 4
@@ -133,8 +130,26 @@ class Parties:
     data_owner: Path
 
 
-def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """What a demonstration gave.
+
+    Args:
+        comparison: with the same training in the clear.
+        memory_bytes: the peak of each party's process.
+    """
+
+    comparison: Comparison
+    memory_bytes: dict[str, int]
+
+
+def run_demo(folder: Path, *, epochs: int, listener: Listener) -> Demonstration:
     """Set both parties up, train in two processes, and compare with training in the clear.
+
+    Args:
+        folder: a new one, for both parties.
+        epochs: training passes.
+        listener: told what each party has, and what is done.
 
     Raises:
         ConfigError: the folder exists.
@@ -142,10 +157,11 @@ def run_demo(folder: Path, *, epochs: int, console: Console) -> None:
     """
     parties = set_up(folder, Example(epochs=epochs), address=f"127.0.0.1:{_free_port()}")
     for line in _tables(parties):
-        console.print(line, soft_wrap=True)
+        listener.say(line)
     memory = _run_processes(parties)
-    console.print("the same training in the clear, for comparison ...")
-    _print_comparison(console, compare(parties.label_owner, parties.data_owner), memory)
+    listener.say("the same training in the clear, for comparison ...")
+    comparison = compare(parties.label_owner, parties.data_owner)
+    return Demonstration(comparison=comparison, memory_bytes=memory)
 
 
 def simulate_runs(
@@ -154,7 +170,7 @@ def simulate_runs(
     *,
     protocol: str | None = None,
     scheme: str | None = None,
-    observer: Observer,
+    listener: Listener,
 ) -> Result:
     """Train with two run files in this process, or with a sample of the demonstration's data.
 
@@ -163,13 +179,13 @@ def simulate_runs(
         data_owner: its run file; None for the example.
         protocol: of the example; run files name their own.
         scheme: of the example.
-        observer: is told how the training goes.
+        listener: told how the training goes.
 
     Raises:
         ConfigError: one run file without the other, or run files and a protocol or scheme.
     """
     if label_owner is None and data_owner is None:
-        return _simulate_example(protocol or DEFAULT_PROTOCOL, scheme or "rlwe", observer)
+        return _simulate_example(protocol or DEFAULT_PROTOCOL, scheme or "rlwe", listener)
     if label_owner is None or data_owner is None:
         raise ConfigError(
             "simulate needs both run files or none",
@@ -180,16 +196,16 @@ def simulate_runs(
             "--protocol and --scheme are for the example",
             hint="write name and scheme into [protocol] of both run files",
         )
-    return simulate(label_owner, data_owner, observer=observer)
+    return simulate(label_owner, data_owner, listener=listener)
 
 
-def _simulate_example(protocol: str, scheme: str, observer: Observer) -> Result:
+def _simulate_example(protocol: str, scheme: str, listener: Listener) -> Result:
     example = Example(epochs=2, rows=SIMULATED_ROWS, protocol=protocol, scheme=scheme)
     if scheme != "rlwe":
         example = replace(example, rows=PAILLIER_ROWS, units=PAILLIER_UNITS)
     with tempfile.TemporaryDirectory() as folder:
         parties = set_up(Path(folder) / "example", example, address="127.0.0.1:7443")
-        return simulate(parties.label_owner, parties.data_owner, observer=observer)
+        return simulate(parties.label_owner, parties.data_owner, listener=listener)
 
 
 def set_up(folder: Path, example: Example, *, address: str) -> Parties:
@@ -264,21 +280,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _print_comparison(console: Console, comparison: Comparison, memory: dict[str, int]) -> None:
-    result = comparison.encrypted
-    title = f"credit card default, {result['rows']:,} aligned rows"
-    grid = Grid("training", "test AUC", "test KS", "seconds", title=title)
-    for name, row in comparison.rows.items():
-        auc, ks = (f"{row.metrics[metric]:.4f}" for metric in ("AUC", "KS"))
-        grid.add_row(name, auc, ks, f"{row.seconds:.1f}")
-    console.print(grid)
-    console.print(
-        f"bank sent {result['bytes_sent'] / MEGABYTE:.0f} MB and received "
-        f"{result['bytes_received'] / MEGABYTE:.0f} MB; peak memory: "
-        + ", ".join(f"{name} {used / MEGABYTE:.0f} MB" for name, used in memory.items())
-    )
-    finished = Result(**result)
-    for line in [parameter_line(finished), *learnt_lines(finished)]:
-        console.print(line, soft_wrap=True)

@@ -7,17 +7,17 @@ ledger. The peer runs inside `receive`: there are no threads.
 from pathlib import Path
 
 from moiety.config import load_data_owner_run, load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.products import Role
 from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.errors import ConfigError, MoietyError
 from moiety.net.channel import MemoryChannel, memory_pair
 from moiety.net.session import Session
-from moiety.party.alignment import Report
 from moiety.party.data_owner.features import read_features
 from moiety.party.data_owner.party import DataOwnerParty
 from moiety.party.data_owner.session import DataOwnerSession, answer
 from moiety.party.label_owner.result import Result
-from moiety.party.label_owner.train import Observer, train
+from moiety.party.label_owner.train import train
 from moiety.store.checkpoints import open_checkpoints
 from moiety.store.ledger import Ledger
 
@@ -26,7 +26,7 @@ def simulate(
     label_owner: Path,
     data_owner: Path,
     *,
-    observer: Observer | None = None,
+    listener: Listener = SILENT,
     randomness: Randomness | None = None,
 ) -> Result:
     """Train with both parties' run files in this process.
@@ -44,7 +44,7 @@ def simulate(
     own_end, peer_end = memory_pair()
     attach_data_owner(peer_end, data_owner, randomness=randomness or SystemRandomness())
     try:
-        return train(label_owner, observer=observer, channel=own_end, randomness=randomness)
+        return train(label_owner, listener=listener, channel=own_end, randomness=randomness)
     finally:
         peer_end.pump = None  # it holds the data owner, who would wait for the garbage collector otherwise
 
@@ -55,7 +55,7 @@ def attach_data_owner(
     *,
     randomness: Randomness,
     ledger: Ledger | None = None,
-    report: Report = lambda _: None,
+    listener: Listener = SILENT,
 ) -> None:
     """Let a data owner answer at one end of an in-memory channel, whenever the other end waits."""
     settings = load_data_owner_run(path)
@@ -64,10 +64,11 @@ def attach_data_owner(
         table=read_features(settings),
         ledger=ledger,
         randomness=randomness,
-        report=report,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=report),
+        listener=listener,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=listener),
     )
     session = Session(channel, role=Role.DATA_OWNER, deadline_seconds=0.0)
+    session.tell(listener)
     session.log.bind(run=settings.run, peer=settings.peer[0].name)
     own = DataOwnerSession(party, session)
 

@@ -1,6 +1,5 @@
 """Connects a run to its peer as its run file says: one side listens, the other dials."""
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +7,7 @@ from moiety.config import DataOwnerRun, LabelOwnerRun
 from moiety.net.channel import Channel
 from moiety.net.identity import load_identity, load_pinned
 from moiety.net.reconnect import Recovery
-from moiety.net.transport import Listener, dial
+from moiety.net.transport import Acceptor, dial
 
 
 class Connector:
@@ -26,21 +25,21 @@ class Connector:
         self._peer = settings.peer[0]
         self._identity = load_identity(settings.own.key, settings.own.certificate)
         self._pinned = load_pinned(self._peer.certificate)
-        self._listener: Listener | None = None
+        self._acceptor: Acceptor | None = None
         self._returned: list[Channel] = []
         if self._peer.listen is not None:
-            self._listener = Listener(self._peer.listen, identity=self._identity, pinned=self._pinned)
+            self._acceptor = Acceptor(self._peer.listen, identity=self._identity, pinned=self._pinned)
 
     @property
     def listens(self) -> bool:
         """Whether the peer has to dial."""
-        return self._listener is not None
+        return self._acceptor is not None
 
     @property
     def address(self) -> str:
         """Where this side listens, with the port it was given, or the address it dials."""
-        if self._listener is not None:
-            return self._listener.address
+        if self._acceptor is not None:
+            return self._acceptor.address
         assert self._peer.dial is not None
         return self._peer.dial
 
@@ -53,8 +52,8 @@ class Connector:
         """
         if self._returned:
             return self._returned.pop()
-        if self._listener is not None:
-            return self._listener.accept(deadline_seconds=deadline_seconds)
+        if self._acceptor is not None:
+            return self._acceptor.accept(deadline_seconds=deadline_seconds)
         assert self._peer.dial is not None
         limit = self._peer.connect_deadline if deadline_seconds is None else deadline_seconds
         return dial(self._peer.dial, identity=self._identity, pinned=self._pinned, deadline_seconds=limit)
@@ -66,13 +65,12 @@ class Connector:
     def end(self) -> None:
         """A session is over: nothing to do, the next one uses this connector too."""
 
-    def recovery(self, notice: Callable[[str], None] = lambda _: None) -> Recovery:
+    def recovery(self) -> Recovery:
         """Return how a session gets over lost connections to this peer."""
         return Recovery(
             self,
             connect_seconds=self._peer.reconnect_deadline,
             answer_seconds=self._peer.answer_deadline,
-            notice=notice,
         )
 
     def close(self) -> None:
@@ -80,8 +78,8 @@ class Connector:
         for channel in self._returned:
             channel.close()
         self._returned.clear()
-        if self._listener is not None:
-            self._listener.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
 
     def __enter__(self) -> Self:
         return self

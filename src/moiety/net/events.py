@@ -1,13 +1,14 @@
 """What the package logs: one vocabulary of events, each with a level and its fields.
 
-    from moiety.events import MODEL_SAVED, Log
+    from moiety.net.events import MODEL_SAVED, Log
     log.emit(MODEL_SAVED, step=410)
 
-Events go to the standard library's logger "moiety", as its message the event's name and as the attribute
-`fields` everything else; who uses the package decides where they go, the command line formats them with
-structlog. A field is a number, a truth value or a short printable text: anything else is replaced by the
-name of its type, so that no array, key or secret can be written by mistake. What depends on labels (losses,
-metrics) is in no event: logs are read by more people than results are. Reference: docs/logs.md, ADR 0022.
+Events are told to the session's listener. By default they go to the standard library's logger "moiety", as
+its message the event's name and as the attribute `fields` everything else; who uses the package decides where
+they go from there, and the command line formats them with structlog. A field is a number, a truth value or a
+short printable text: anything else is replaced by the name of its type, so that no array, key or secret can
+be written by mistake. What depends on labels (losses, metrics) is in no event: logs are read by more people
+than results are. Reference: docs/logs.md, ADR 0022.
 """
 
 import logging
@@ -16,11 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moiety.config import Totals
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.agreement import content_digest, content_of
 from moiety.contract.contract import Contract
-
-LOGGER: Final = logging.getLogger("moiety")
-LOGGER.addHandler(logging.NullHandler())
 
 LONGEST_TEXT: Final = 300
 CONTEXT: Final = ("role", "run", "peer", "session", "sent", "received")
@@ -136,7 +135,7 @@ SESSION_CLOSED: Final = _event(
 
 
 class Log:
-    """Emits events with the context of one session.
+    """Tells events with the context of one session.
 
     Args:
         context: fields of `CONTEXT` that are known from the start.
@@ -145,7 +144,12 @@ class Log:
     def __init__(self, **context: str) -> None:
         self._context: dict[str, str] = {}
         self._place: Place | None = None
+        self._listener: Listener = SILENT
         self.bind(**context)
+
+    def tell(self, listener: Listener) -> None:
+        """Tell every later event to a listener."""
+        self._listener = listener
 
     def bind(self, **context: str) -> None:
         """Add to the context of every later event."""
@@ -157,13 +161,11 @@ class Log:
         self._place = place
 
     def emit(self, event: Event, **fields: Any) -> None:
-        """Log an event, if anybody listens at its level."""
-        if not LOGGER.isEnabledFor(event.level):
-            return
+        """Tell an event."""
         _require_known(fields, event.fields)
         place = {} if self._place is None else dict(zip(("sent", "received"), self._place(), strict=True))
         said = {name: plain(value) for name, value in {**self._context, **place, **fields}.items()}
-        LOGGER.log(event.level, event.name, extra={"fields": said})
+        self._listener.event(event.name, level=event.level, fields=said)
 
 
 def plain(value: Any) -> Any:

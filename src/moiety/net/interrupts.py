@@ -6,11 +6,12 @@ of a `with` block; what was there before is put back. Imported by both parties' 
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self
 
+from moiety.config.listener import SILENT, Listener
 from moiety.net.signals import TERMINATED, arrive, forget
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -20,11 +21,11 @@ class Interrupts:
     """Whether this party was asked to stop; a context manager.
 
     Args:
-        report: told, in a sentence, that the run stops.
+        listener: told that the run stops.
     """
 
-    def __init__(self, *, report: Callable[[str], None] = lambda _: None) -> None:
-        self._report = report
+    def __init__(self, *, listener: Listener = SILENT) -> None:
+        self._listener = listener
         self._asked: int | None = None
         self._at_once = False
         self._before: dict[int, Any] = {}
@@ -78,7 +79,7 @@ class Interrupts:
         if again or self._at_once:
             arrive(number)
             return
-        self._report("stopping after this step; once more to stop at once")
+        self._listener.say("stopping after this step; once more to stop at once")
 
 
 def _stop(number: int) -> NoReturn:

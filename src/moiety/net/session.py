@@ -6,9 +6,10 @@ they never notice that a connection was replaced. Imported by the parties' loops
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, Protocol
 
+from moiety.config.listener import Listener
 from moiety.contract.products import Role
 from moiety.errors import (
     LocalProtocolError,
@@ -105,10 +106,11 @@ class Session:
         self._window.bind(contract=contract, session=session, retain=self._recovery is not None)
         self.log.bind(session=session.hex())
 
-    def tell(self, notice: Callable[[str], None]) -> None:
-        """Say from now on, in a sentence, when a connection is lost and replaced."""
+    def tell(self, listener: Listener) -> None:
+        """Tell events, and sentences when a connection is lost and replaced, from now on."""
+        self.log.tell(listener)
         if self._recovery is not None:
-            self._recovery.notice = notice
+            self._recovery.notice = listener.say
 
     def send(self, blocks: Iterable[Block]) -> None:
         """Send blocks as they are computed; waits while the peer has acknowledged too little.

@@ -81,7 +81,7 @@ def _get(source: "queue.Queue[Taken]", *, seconds: float | None) -> Taken:
 
 
 class StreamChannel:
-    """One end of a session's stream; made by `dial` and `Listener`."""
+    """One end of a session's stream; made by `dial` and `Acceptor`."""
 
     def __init__(self) -> None:
         self._inbox: queue.Queue[bytes | None] = queue.Queue(QUEUED_FRAMES)
@@ -322,7 +322,7 @@ def _wait_ready(connection: grpc.Channel, seconds: float) -> None:
                 return
 
 
-class Listener:
+class Acceptor:
     """Waits for the pinned peer, one session at a time; a context manager.
 
     Args:

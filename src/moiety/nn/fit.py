@@ -6,13 +6,14 @@ predictor and the comparison.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from moiety.config import LabelOwnerRun as Settings
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.schedule import RowHandle
 from moiety.data.target import Target
 from moiety.errors import ConfigError
@@ -40,18 +41,6 @@ class Batch:
 
 
 Keep = Callable[..., int]
-
-
-class Watcher(Protocol):
-    """Is told of steps and epochs."""
-
-    def step(self, epoch: int, batch: "Batch", loss: float) -> None:
-        """Take a step."""
-        ...
-
-    def epoch(self, epoch: int, loss: float, metrics: dict[str, float]) -> None:
-        """Take an epoch."""
-        ...
 
 
 class Course:
@@ -86,7 +75,7 @@ def fit(
     criterion: Criterion,
     rule: EpochRule | None = None,
     strata: Strata | None = None,
-    observer: Watcher | None = None,
+    listener: Listener = SILENT,
     keep: Keep = lambda **_: 0,
 ) -> Fitted:
     """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so.
@@ -99,7 +88,7 @@ def fit(
     schedule = make_schedule(settings.train, optimizer, smaller_is_better=smaller)
     course, best, reason = Course(), BestModel(), None
     parts = {"top": top, "optimizer": optimizer, "schedule": schedule, "course": course, "best": best}
-    first = keep(**parts, stopping=rule, observer=observer)
+    first = keep(**parts, stopping=rule)
     for epoch in range(first, settings.train.epochs):
         if schedule is not None and isinstance(layer, InteractiveLinear):
             layer.learning_rate = optimizer.param_groups[0]["lr"]
@@ -111,13 +100,10 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
             course.losses.append(float(loss.detach()))
-            if observer is not None:
-                observer.step(epoch, batch, course.losses[-1])
+            listener.step(epoch=epoch, rows=batch.rows.rows, loss=course.losses[-1], sent=0, received=0)
         metrics = evaluate(batches, layer, top, split="validation", kind=settings.task.kind, strata=strata)
         advance(schedule, metric=metrics.get(metric_of(settings), 0.0))
-        mean_loss = course.end_epoch(metrics)
-        if observer is not None:
-            observer.epoch(epoch, mean_loss, metrics)
+        listener.epoch(epoch=epoch, loss=course.end_epoch(metrics), metrics=metrics)
         reason = rule.ended(epoch, metrics)
         if rule.keeps_best and rule.best_epoch == epoch:
             best.capture(epoch, layer, top)

@@ -5,7 +5,6 @@ table's ids have changed, later sessions use it again. Imported by how sessions 
 by what compares both parties' tables.
 """
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from moiety.config import DataOwnerRun, LabelOwnerRun, PeriodSplit
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.assignment import Assignment
 from moiety.crypto.psi import Elements, Ristretto255, Rows
 from moiety.crypto.sampling import Randomness
@@ -23,12 +23,13 @@ from moiety.crypto.secret import Secret
 from moiety.data.ids import IdRows, Ids
 from moiety.data.periods import assign
 from moiety.data.table import Table
-from moiety.errors import AlignmentError, CheckpointError
+from moiety.errors import AlignmentError, CheckpointCorruptError
 from moiety.net.session import Session
 from moiety.party.threads import available_threads
 from moiety.protocol.alignment import Aligned, AlignmentTerms, DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.messages import Kind
-from moiety.store.files import digest, replace
+from moiety.store.files import writing
+from moiety.store.record import digest, read_record, write_record
 
 KEPT: Final = 4
 """Alignments of that many different tables are kept: of those a run trains on and predicts for."""
@@ -36,8 +37,6 @@ ALIGNMENT_KINDS: Final = frozenset({Kind.ALIGNMENT, Kind.BLINDED_IDS, Kind.DOUBL
 _TENTHS: Final = 10
 _LARGE: Final = 100_000
 """Fewer ids take seconds: nobody needs to be told how far they are."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +65,13 @@ class OwnSide(Secret):
     Args:
         settings: the run file.
         table: with its id columns.
-        report: told how far a long alignment is.
+        listener: told how far a long alignment is.
     """
 
-    def __init__(self, settings: LabelOwnerRun | DataOwnerRun, table: Table, *, report: Report) -> None:
+    def __init__(self, settings: LabelOwnerRun | DataOwnerRun, table: Table, *, listener: Listener) -> None:
         self._settings = settings
         self._table = table
-        self._report = report
+        self._listener = listener
         self._told = 0
         section = settings.table
         self._ids = Ids(table, columns=section.id, normalise=section.normalise)
@@ -160,11 +159,16 @@ class OwnSide(Secret):
         tenths = _TENTHS * done // max(count, 1)
         if count >= _LARGE and tenths > self._told:
             self._told = tenths
-            self._report(f"aligning: {tenths * _TENTHS} % of {count:,} ids")
+            self._listener.say(f"aligning: {tenths * _TENTHS} % of {count:,} ids")
 
 
 def align_with_data_owner(
-    session: Session, settings: LabelOwnerRun, table: Table, *, randomness: Randomness, report: Report
+    session: Session,
+    settings: LabelOwnerRun,
+    table: Table,
+    *,
+    randomness: Randomness,
+    listener: Listener,
 ) -> AlignedTable:
     """Align the label owner's table at the beginning of a session, where its run file names ids.
 
@@ -178,7 +182,7 @@ def align_with_data_owner(
     """
     if not settings.table.id:
         return in_order(table)
-    own = OwnSide(settings, table, report=report)
+    own = OwnSide(settings, table, listener=listener)
     machine = own.machine(LabelOwnerAlignment, randomness=randomness)
     assert isinstance(machine, LabelOwnerAlignment)
     session.send([machine.hello()])
@@ -195,7 +199,7 @@ def kept_table(settings: LabelOwnerRun | DataOwnerRun, table: Table) -> AlignedT
     """
     if not settings.table.id:
         return in_order(table)
-    kept = OwnSide(settings, table, report=lambda _: None)._kept  # noqa: SLF001 - the same mechanism
+    kept = OwnSide(settings, table, listener=SILENT)._kept  # noqa: SLF001 - the same mechanism
     if kept is None:
         raise AlignmentError(
             f"{settings.folder} has no alignment of {table.source.name} as it is now",
@@ -230,25 +234,18 @@ def _sentence(table: Table, kept: dict[str, Any]) -> str:
 def _load(path: Path, *, key: str) -> dict[str, Any] | None:
     """Read a kept alignment; None where there is none that can be used: then it is made again."""
     try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        own = facts.pop("digest")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        facts = read_record(path)
+    except CheckpointCorruptError:
         return None
-    return facts if own == digest(facts) and facts.get("key") == key else None
+    return facts if facts.get("key") == key else None
 
 
 def _keep(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, json.dumps({**facts, "digest": digest(facts)}).encode())
+    with writing(path.parent, then="align again"):
+        write_record(path, facts)
         others = sorted(path.parent.glob("alignment-*.json"), key=lambda each: each.stat().st_mtime_ns)
         for old in others[:-KEPT]:
             old.unlink()
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.parent} cannot be written: {error.strerror}",
-            hint="make room, or give this user the right to write there; then align again",
-        ) from error
 
 
 def _in_threads(function: Callable[[Any], Any], items: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from moiety.config.listener import Listener
 from moiety.errors import (
     MoietyError,
     PeerIdentityError,
@@ -45,7 +46,7 @@ def keep_trying(
     resume: bool,
     checkpoints: Checkpoints,
     deadline_seconds: float,
-    notice: Callable[[str], None],
+    listener: Listener,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] = time.sleep,
 ) -> Done:
@@ -56,7 +57,7 @@ def keep_trying(
         resume: whether the first one goes on from a checkpoint.
         checkpoints: without one, a lost session is the end of the run.
         deadline_seconds: how long the peer may be away.
-        notice: told what happens, in a sentence.
+        listener: told why another attempt is made.
         clock: seconds since any moment.
         wait: waits for seconds.
 
@@ -78,7 +79,7 @@ def keep_trying(
             late = clock() - away_since + pause > deadline_seconds
             if not (lost and saved) or not isinstance(error, _AWAY) or late:
                 raise saved_hint(error, checkpoints, command="train") from error
-            notice(f"{error.message}: going back to the newest checkpoint")
+            listener.say(f"{error.message}: going back to the newest checkpoint")
         wait(pause)
         retries, pause = True, min(2 * pause, LONGEST_WAIT_SECONDS)
 

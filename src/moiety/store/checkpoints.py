@@ -10,7 +10,7 @@ Imported by both parties' loops.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,13 +22,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from moiety.config import Checkpointing
+from moiety.config.listener import Listener
 from moiety.errors import CheckpointCorruptError, CheckpointError
 from moiety.protocol.resume import Mark
-from moiety.store.files import Arrays, Facts, digest, read, replace, sync_folder
+from moiety.store.files import Arrays, Facts, read, replace, sync_folder, writing
+from moiety.store.record import seal, unseal
 from moiety.store.vault import Vault, passphrase_from
 
 FOLDER: Final = "checkpoints"
-VERSION: Final = 1
 _SEALED: Final = ".age"
 _NAME: Final = re.compile(r"([0-9a-f]{32})\.(\d{8})\.safetensors(\.age)?")
 _HEADER_BYTES: Final = 8
@@ -57,16 +58,14 @@ class Checkpoints:
         folder: the run's.
         keep: how many of a run stay.
         vault: encrypts them; None leaves them readable by their owner.
-        report: told when one is damaged, in a sentence.
+        listener: told when one is damaged.
     """
 
-    def __init__(
-        self, folder: Path, *, keep: int, vault: Vault | None = None, report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, *, keep: int, vault: Vault | None = None, listener: Listener) -> None:
         self._folder = folder / FOLDER
         self._keep = keep
         self._vault = vault
-        self._report = report
+        self._listener = listener
 
     def write(
         self, run: str, mark: Mark, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
@@ -79,18 +78,12 @@ class Checkpoints:
         data = _encode(arrays, {**facts, "run": run, "mark": mark.text})
         number = 1 + max((number for _, number, _ in self._files()), default=0)
         name = f"{run}.{number:08d}.safetensors"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._folder, then="resume with --resume"):
             if self._vault is None:
                 replace(self._folder / name, data)
             else:
                 replace(self._folder / (name + _SEALED), self._vault.seal(data))
             self._prune(run)
-        except OSError as error:
-            raise CheckpointError(
-                f"a checkpoint cannot be written to {self._folder}: {error.strerror}",
-                hint="make room, or give this user the right to write there; then go on with --resume",
-            ) from error
 
     def newest_run(self) -> str | None:
         """Return the id of the run that the newest checkpoint is of."""
@@ -106,7 +99,7 @@ class Checkpoints:
             try:
                 found.append(self._load(path, run))
             except CheckpointError as error:
-                self._report(f"{path.name} is left out: {error.message}")
+                self._listener.say(f"{path.name} is left out: {error.message}")
         return found
 
     def forget(self, run: str) -> None:
@@ -166,7 +159,7 @@ class Checkpoints:
         sync_folder(self._folder)
 
 
-def open_checkpoints(folder: Path, settings: Checkpointing, *, report: Callable[[str], None]) -> Checkpoints:
+def open_checkpoints(folder: Path, settings: Checkpointing, *, listener: Listener) -> Checkpoints:
     """Return the checkpoints of a run file.
 
     Raises:
@@ -176,13 +169,12 @@ def open_checkpoints(folder: Path, settings: Checkpointing, *, report: Callable[
     vault = None
     if settings.passphrase is not None:
         vault = Vault(folder / FOLDER, passphrase_from(settings.passphrase))
-    return Checkpoints(folder, keep=settings.keep, vault=vault, report=report)
+    return Checkpoints(folder, keep=settings.keep, vault=vault, listener=listener)
 
 
 def _encode(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> bytes:
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    complete = {**facts, "version": VERSION, "sha256": _arrays_digest(ordered)}
-    complete["digest"] = digest(complete)
+    complete = seal({**facts, "sha256": arrays_digest(ordered)})
     encoded: bytes = save(ordered, metadata={"facts": json.dumps(complete, sort_keys=True)})
     return encoded
 
@@ -194,18 +186,17 @@ def _decode(data: bytes) -> tuple[Arrays, Facts]:
         if size > _HEADER_LIMIT:
             raise CheckpointCorruptError("its header is larger than any checkpoint's")
         header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + size])
-        facts = json.loads(header["__metadata__"]["facts"])
-        stated = facts.pop("digest")
+        record = header["__metadata__"]["facts"]
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointCorruptError("it is not a checkpoint") from error
-    if facts.get("version") != VERSION:
-        raise CheckpointCorruptError(f"it is not a checkpoint of version {VERSION}")
-    if stated != digest(facts) or facts.get("sha256") != _arrays_digest(arrays):
+    facts = unseal(record, name="it")
+    if facts.get("sha256") != arrays_digest(arrays):
         raise CheckpointCorruptError("it does not match its digest")
     return arrays, facts
 
 
-def _arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of arrays with their names, types and shapes, in hexadecimal."""
     running = sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -4,18 +4,17 @@ One JSON file each for the last training and the last prediction, replaced as a 
 parties' sessions and by the command that prints it.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moiety.contract.agreement import Content, content_digest, content_of
 from moiety.contract.contract import Contract
-from moiety.errors import CheckpointCorruptError, CheckpointError
-from moiety.store.files import read, replace
+from moiety.errors import CheckpointCorruptError
+from moiety.store.files import Facts, writing
+from moiety.store.record import read_record, write_record
 
-VERSION: Final = 1
 _FILES: Final = {"train": "contract.json", "predict": "prediction-contract.json"}
 _PARTS: Final = ("both", "label_owner", "data_owner", "follows")
 
@@ -44,21 +43,13 @@ def keep_contract(folder: Path, contract: Contract) -> None:
         CheckpointError: the folder cannot be written to.
     """
     content = content_of(contract)
-    values = {
-        "version": VERSION,
-        "digest": content_digest(content),
+    facts = {
         "session": contract.session.hex(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "content": content,
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace(folder / _FILES[contract.label_owner.purpose], json.dumps(values, indent=1).encode())
-    except OSError as error:
-        raise CheckpointError(
-            f"the contract cannot be written into {folder}: {error.strerror}",
-            hint="make room, or give this user the right to write there",
-        ) from error
+    with writing(folder, then="run again"):
+        write_record(folder / _FILES[contract.label_owner.purpose], facts, digest_of=_signed_off)
 
 
 def kept_contract(folder: Path, *, purpose: str = "train") -> Kept | None:
@@ -70,23 +61,24 @@ def kept_contract(folder: Path, *, purpose: str = "train") -> Kept | None:
     path = folder / _FILES[purpose]
     if not path.exists():
         return None
+    facts = read_record(path, digest_of=_signed_off)
     try:
-        return _kept(json.loads(read(path)))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return _kept(facts)
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointCorruptError(
-            f"{path} is no contract of version {VERSION}, or was changed",
-            hint="take it from a backup, or run again",
+            f"{path} is no contract", hint="restore it from a backup, or train again"
         ) from error
 
 
-def _kept(values: dict[str, Any]) -> Kept:
-    version, content = values.pop("version"), values["content"]
-    texts = [values[name] for name in ("digest", "session", "at")]
-    if version != VERSION or not all(isinstance(text, str) and text.isprintable() for text in texts):
-        raise ValueError("not a contract")
-    if (
-        not all(isinstance(content[part], dict) for part in _PARTS)
-        or content_digest(content) != values["digest"]
-    ):
-        raise ValueError("not the contract that the digest is of")
-    return Kept(**values)
+def _signed_off(facts: Facts) -> str:
+    """Return the digest that both sides compare: what is of one session only is not in it."""
+    return content_digest(facts["content"])
+
+
+def _kept(facts: Facts) -> Kept:
+    content, session, at = (facts.pop(name) for name in ("content", "session", "at"))
+    if facts.keys() != {"version"} or not all(isinstance(content[part], dict) for part in _PARTS):
+        raise ValueError("not the parts of a contract")
+    if not all(isinstance(text, str) and text.isprintable() for text in (session, at)):
+        raise ValueError("not what a session writes")
+    return Kept(content=content, digest=content_digest(content), session=session, at=at)

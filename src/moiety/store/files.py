@@ -1,27 +1,22 @@
-"""Files that survive a crash: written beside, flushed, then renamed; digests; readable by their owner only.
+"""Files that survive a crash: written beside, flushed, then renamed; readable by their owner only.
 
 Imported by the modules of this package.
 """
 
-import json
 import os
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from moiety.errors import CheckpointCorruptError
+from moiety.errors import CheckpointCorruptError, CheckpointError
 
 Arrays = dict[str, NDArray[Any]]
 Facts = dict[str, Any]
 
 SIZE_LIMIT: Final = 2**32
-
-
-def digest(facts: Facts) -> str:
-    """Return the SHA-256 of canonical JSON, in hexadecimal."""
-    return sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read(path: Path) -> bytes:
@@ -59,6 +54,27 @@ def replace(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)  # a full disk has no room for a part that nobody reads
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def writing(folder: Path, *, then: str) -> Iterator[None]:
+    """Write into a folder, which is made where it is missing.
+
+    Args:
+        folder: where to.
+        then: what to do once it can be written, for the hint.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be written: {error.strerror}",
+            hint=f"make room, or give this user the right to write there; then {then}",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

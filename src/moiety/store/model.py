@@ -5,7 +5,6 @@ rename after fsync, so that a crash leaves the old or the new pair, or a pair th
 together. No code is ever loaded. HE keys and masks never come here.
 """
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from moiety.errors import CheckpointCorruptError, CheckpointError
-from moiety.store.files import Arrays, Facts, digest, read, replace
+from moiety.errors import CheckpointCorruptError
+from moiety.store.files import Arrays, Facts, read, replace, writing
+from moiety.store.record import read_record, write_record
 
-VERSION: Final = 1
 _ARRAYS: Final = "model.safetensors"
 _FACTS: Final = "model.json"
 
@@ -36,17 +35,9 @@ def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mappi
         CheckpointError: the folder cannot be written to.
     """
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    complete = {**facts, "version": VERSION, "sha256": sha256(data).hexdigest()}
-    complete["digest"] = digest(complete)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, then="train again"):
         replace(folder / _ARRAYS, data)
-        replace(folder / _FACTS, json.dumps(complete, indent=1, sort_keys=True).encode())
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder} cannot be written: {error.strerror}",
-            hint="make room, or give this user the right to write there; then train again",
-        ) from error
+        write_record(folder / _FACTS, {**facts, "sha256": sha256(data).hexdigest()})
 
 
 def load_model(folder: Path) -> tuple[Arrays, Facts]:
@@ -55,7 +46,7 @@ def load_model(folder: Path) -> tuple[Arrays, Facts]:
     Raises:
         CheckpointCorruptError: missing, damaged, or of another version.
     """
-    facts = _load_facts(folder / _FACTS)
+    facts = read_record(folder / _FACTS)
     data = read(folder / _ARRAYS)
     if sha256(data).hexdigest() != facts.get("sha256"):
         raise CheckpointCorruptError(
@@ -66,19 +57,3 @@ def load_model(folder: Path) -> tuple[Arrays, Facts]:
         return load(data), facts
     except (SafetensorError, KeyError, ValueError) as error:  # the latter for types and shapes NumPy has not
         raise CheckpointCorruptError(f"{folder / _ARRAYS} is not a safetensors file") from error
-
-
-def _load_facts(path: Path) -> Facts:
-    try:
-        facts = json.loads(read(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorruptError(f"{path} is not JSON") from error
-    if not isinstance(facts, dict) or facts.get("version") != VERSION:
-        raise CheckpointCorruptError(f"{path} is not a model of version {VERSION}")
-    stated = facts.pop("digest", None)
-    if stated != digest(facts):
-        raise CheckpointCorruptError(
-            f"{path} does not match its digest",
-            hint="restore the folder from a backup, or train again",
-        )
-    return facts

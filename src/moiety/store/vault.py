@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointError, ConfigError
-from moiety.store.files import read, replace
+from moiety.store.files import read, replace, writing
 
 KEY_FILE: Final = "key.age"
 
@@ -52,8 +52,8 @@ class Vault(Secret):
 
     def _make(self, path: Path, passphrase: str) -> Any:
         identity = self._age.x25519.Identity.generate()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, self._age.passphrase.encrypt(f"{identity}\n".encode(), passphrase))
+        with writing(path.parent, then="begin anew"):
+            replace(path, self._age.passphrase.encrypt(f"{identity}\n".encode(), passphrase))
         return identity
 
     def _unlock(self, path: Path, passphrase: str) -> Any:

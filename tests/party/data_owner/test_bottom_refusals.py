@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moiety.cli.result import result_lines
 from moiety.contract.products import REVEALS_GRADIENTS
 from moiety.errors import (
     CheckpointMismatchError,
@@ -14,9 +15,8 @@ from moiety.errors import (
     MoietyError,
     NonFiniteError,
 )
-from moiety.party.label_owner.result import learnt_lines
-from moiety.party.label_owner.train import Silence
 from tests.support.bottom_runs import MODULE, Folder, Losses, make_folder
+from tests.support.hearing import Heard
 from tests.support.parties import meet, run_here, score
 
 
@@ -37,19 +37,13 @@ def test_result_tells_how_well_the_labels_leak(folder: Folder, protocol: str) ->
     assert all(0.5 <= figure <= 1 for figure in result.label_leakage.values())
     saved = json.loads((folder.path / "bank" / "small" / "result.json").read_text())
     assert saved["label_leakage"] == result.label_leakage
-    (line,) = [line for line in learnt_lines(result) if line.startswith("data owner learnt")]
+    (line,) = [line for line in result_lines(result) if line.startswith("data owner learnt")]
     assert f"direction {result.label_leakage['direction']:.3f}" in line
     assert "no label" not in line
 
 
-class Notices(Silence):
+class Notices(Heard):
     """Keeps what it is told before the training."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def notice(self, sentence: str) -> None:
-        self.said.append(sentence)
 
     def begin(self, *, epochs: int, rows: int) -> None:
         self.said.append(f"begin {epochs} {rows}")
@@ -59,7 +53,7 @@ def test_notice_comes_before_the_training_where_gradients_are_revealed(folder: F
     for protocol, bottom, expected in (("joint", "dense", 1), ("acml", "dense", 1), ("blind", None, 0)):
         folder.choose(protocol, bottom)
         notices = Notices()
-        folder.run(observer=notices)
+        folder.run(listener=notices)
         assert len(notices.said) == expected + 1
         assert notices.said[-1] == "begin 6 420"
         assert ("can tell the labels" in notices.said[0]) is bool(expected)
@@ -151,7 +145,7 @@ def test_schedule_that_ends_too_early_is_refused_before_the_training(folder: Fol
     folder.options("label owner", "schedule_options", "max_lr = 0.1\ntotal_steps = 3")
     rates = Losses()
     with pytest.raises(ConfigError, match="cannot step") as caught:
-        folder.run(observer=rates)
+        folder.run(listener=rates)
     assert "over all epochs" in caught.value.hint
     assert rates.losses == []
 

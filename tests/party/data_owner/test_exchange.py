@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from moiety.config import load_data_owner_run
+from moiety.config.listener import SILENT
 from moiety.contract.products import Role
 from moiety.contract.schedule import Split
 from moiety.contract.terms import LabelOwnerTerms
@@ -79,13 +80,13 @@ class Met:
 
 def session_of(files: Files) -> tuple[DataOwnerSession, Session, Checkpoints]:
     settings = load_data_owner_run(files.data_owner)
-    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None)
+    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, listener=SILENT)
     party = DataOwnerParty(
         settings=settings,
         table=read_features(settings),
         ledger=None,
         randomness=RecordedRandomness(b"data owner"),
-        report=lambda _: None,
+        listener=SILENT,
         checkpoints=checkpoints,
     )
     wire = Session(memory_pair()[1], role=Role.DATA_OWNER, deadline_seconds=0.0)

@@ -14,6 +14,7 @@ from pyarrow import csv, parquet
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import Totals, load_data_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.products import Role
 from moiety.contract.terms import encode_terms
 from moiety.crypto.sampling import Seed
@@ -53,6 +54,7 @@ from moiety.protocol.handshake import LabelOwnerHandshake
 from moiety.protocol.messages import Block, Kind
 from moiety.store import model as checkpoint
 from moiety.store.checkpoints import open_checkpoints
+from tests.support.hearing import Heard
 from tests.support.pair import contract_of, data_terms, label_terms
 from tests.support.parties import (
     NOBODY,
@@ -72,15 +74,15 @@ def files(tmp_path: Path) -> Files:
     return make_parties(tmp_path)
 
 
-def session_of(files: Files, reports: list[str]) -> DataOwnerSession:
+def session_of(files: Files, listener: Listener = SILENT) -> DataOwnerSession:
     settings = load_data_owner_run(files.data_owner)
     party = DataOwnerParty(
         settings=settings,
         table=read_features(settings),
         ledger=None,
         randomness=RecordedRandomness(b"party"),
-        report=reports.append,
-        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=reports.append),
+        listener=listener,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, listener=listener),
     )
     return DataOwnerSession(party, Session(memory_pair()[1], role=Role.DATA_OWNER, deadline_seconds=0.0))
 
@@ -111,30 +113,30 @@ def hello(files: Files, **changes: object) -> Block:
 @pytest.mark.parametrize("kind", [Kind.PUBLIC_KEY, Kind.REQUEST, Kind.FINISH, Kind.INITIAL_SHARE])
 def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
     with pytest.raises(RemoteProtocolError, match="HELLO"):
-        list(session_of(files, []).receive(block(kind)))
+        list(session_of(files).receive(block(kind)))
 
 
 @pytest.mark.parametrize("kind", [Kind.HELLO, Kind.REQUEST, Kind.WEIGHTS])
 def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     list(session.receive(hello(files)))
     with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
         list(session.receive(block(kind)))
 
 
 def test_party_refuses_a_key_that_is_none(files: Files) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     list(session.receive(hello(files)))
     with pytest.raises(MalformedMessageError):
         list(session.receive(block(Kind.PUBLIC_KEY, b"short")))
 
 
 def test_party_says_what_was_agreed(files: Files) -> None:
-    reports: list[str] = []
-    session = session_of(files, reports)
+    heard = Heard()
+    session = session_of(files, heard)
     (answer,) = session.receive(hello(files))
     assert answer.kind is Kind.HELLO
-    drift, agreed = reports
+    drift, agreed = heard.said
     assert drift.startswith(
         "drift of 180 rows kept from training against the training rows: 0 values missing"
     )
@@ -142,7 +144,7 @@ def test_party_says_what_was_agreed(files: Files) -> None:
 
 
 def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     list(session.receive(hello(files)))
     (answer,) = session.receive(block(Kind.FINISH))
     assert answer.kind is Kind.FINISH
@@ -153,9 +155,9 @@ def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
 def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     rewrite_table(files.data_owner.parent / "features.parquet", with_column("f2", [99.0] + [0.0] * 599))
     configure(files.data_owner, {"prepare.f2": "none"})
-    reports: list[str] = []
-    list(session_of(files, reports).receive(hello(files)))
-    assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
+    heard = Heard()
+    list(session_of(files, heard).receive(hello(files)))
+    assert "1 of 4800 activations lie beyond 8 and were clipped" in heard.said
 
 
 def test_session_keeps_its_prepared_table(files: Files) -> None:
@@ -163,7 +165,7 @@ def test_session_keeps_its_prepared_table(files: Files) -> None:
     table = read_features(settings)
     draft = contract_of(label=label_terms(rows=600), data=data_terms(rows=600))
     start = Start(weight_seed=Seed(bytes(32)))
-    with closing(prepare(settings, table, draft=draft, start=start, report=lambda _: None)) as prepared:
+    with closing(prepare(settings, table, draft=draft, start=start, listener=SILENT)) as prepared:
         kept = prepared.activations
         assert isinstance(kept, ActivationTable)
         expected, _ = fixed_features(prepared.preparation.transform(table))
@@ -241,7 +243,7 @@ def test_party_answers_without_a_width_before_it_refuses_other_terms(
     files: Files, change: dict[str, Any], own: object
 ) -> None:
     ((field, peer),) = change.items()
-    answers = session_of(files, []).receive(hello(files, **change))
+    answers = session_of(files).receive(hello(files, **change))
     terms = json.loads(next(answers).payload)
     assert (terms[field], terms["in_features"]) == (own, 0)
     with pytest.raises(ContractMismatchError, match=f"{field}: own {own}, peer {peer}"):
@@ -272,7 +274,7 @@ def test_policy_is_asked_before_the_table_is_prepared(
 
     monkeypatch.setattr("moiety.party.data_owner.session.prepare", never)
     configure(files.data_owner, {f"policy.{name}": value for name, value in policy.items()})
-    answers = session_of(files, []).receive(hello(files, **proposal))
+    answers = session_of(files).receive(hello(files, **proposal))
     payload = next(answers).payload
     assert json.loads(payload)["in_features"] == 0
     with pytest.raises(PolicyError) as caught:
@@ -288,7 +290,7 @@ def test_policy_is_asked_before_the_table_is_prepared(
 
 
 def test_session_is_over_after_a_block_that_was_not_expected(files: Files) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     with pytest.raises(RemoteProtocolError):
         list(session.receive(block(Kind.REQUEST)))
     with pytest.raises(LocalProtocolError, match="over"):
@@ -297,7 +299,7 @@ def test_session_is_over_after_a_block_that_was_not_expected(files: Files) -> No
 
 
 def test_session_is_over_after_its_end(files: Files) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     for each in (hello(files), block(Kind.FINISH)):
         list(session.receive(each))
     with pytest.raises(LocalProtocolError, match="over"):
@@ -305,7 +307,7 @@ def test_session_is_over_after_its_end(files: Files) -> None:
 
 
 def test_session_takes_no_block_before_the_answer_to_the_last_was_taken(files: Files) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     unfinished = session.receive(hello(files))
     next(unfinished)
     with pytest.raises(LocalProtocolError):
@@ -314,7 +316,7 @@ def test_session_takes_no_block_before_the_answer_to_the_last_was_taken(files: F
 
 @pytest.mark.parametrize("kind", [Kind.ALIGNMENT, Kind.BLINDED_IDS, Kind.CHECKPOINT, Kind.RESUME])
 def test_party_refuses_what_belongs_elsewhere_after_hello(files: Files, kind: Kind) -> None:
-    session = session_of(files, [])
+    session = session_of(files)
     list(session.receive(hello(files)))
     with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
         list(session.receive(block(kind)))
@@ -338,7 +340,7 @@ def test_provide_refuses_a_table_that_does_not_suit(
     )
     configure(files.data_owner, {"table.features": ["f0"], **change})
     with pytest.raises(error, match=says):
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
 
 
 def test_provide_refuses_infinite_values(files: Files) -> None:
@@ -346,7 +348,7 @@ def test_provide_refuses_infinite_values(files: Files) -> None:
         files.data_owner.parent / "features.parquet", with_column("f5", [math.inf, -math.inf] + [0.5] * 598)
     )
     with pytest.raises(DataError, match=r"f5.*2") as caught:
-        provide(files.data_owner, once=True, report=lambda _: None)
+        provide(files.data_owner, once=True, listener=SILENT)
     assert caught.value.hint
 
 
@@ -434,11 +436,11 @@ def test_provide_saves_what_predicting_needs(files: Files) -> None:
 def test_provide_once_gives_up_when_nobody_listens(files: Files) -> None:
     let_data_owner_dial(files, NOBODY)
     configure(files.data_owner, {"peer.connect_deadline": 0.5})
-    reports: list[str] = []
+    heard = Heard()
     with pytest.raises(PeerUnreachableError, match="no connection to") as caught:
-        provide(files.data_owner, once=True, report=reports.append)
+        provide(files.data_owner, once=True, listener=heard)
     assert "firewall" in caught.value.hint
-    assert reports == [f"600 rows ready; dialling {NOBODY} for bank"]
+    assert heard.said == [f"600 rows ready; dialling {NOBODY} for bank"]
 
 
 def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
@@ -451,4 +453,4 @@ def test_provide_ends_for_good_when_the_peer_refuses_its_certificate(
     monkeypatch.setattr("moiety.net.connect.dial", refuse)
     # Without `once`, every other error is reported and the next session waited for.
     with pytest.raises(PeerIdentityError):
-        provide(files.data_owner, report=lambda _: None)
+        provide(files.data_owner, listener=SILENT)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from moiety.cli.result import result_lines
 from moiety.crypto.ring import Z_BITS, decode
 from moiety.data.table import read_table
 from moiety.demo.compare import join
@@ -16,7 +17,6 @@ from moiety.nn.build import make_loss
 from moiety.nn.fit import fit
 from moiety.nn.top import build_top
 from moiety.party.label_owner.predict import _class_name, predict
-from moiety.party.label_owner.result import result_lines
 from moiety.party.label_owner.run import open_run
 from moiety.party.label_owner.train import train
 from moiety.store import model as checkpoint

@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from moiety.config import load_label_owner_run
+from moiety.config.listener import Listener
 from moiety.contract.products import Product
 from moiety.contract.schedule import RowHandle, Split
 from moiety.data.target import Target
@@ -32,8 +33,8 @@ from tests.support.parties import Files, configure, make_parties, meet, rewrite_
 from tests.support.randomness import RecordedRandomness
 
 
-class Notes:
-    """An observer that keeps what it is told."""
+class Notes(Listener):
+    """A listener that keeps what it is told."""
 
     def __init__(self) -> None:
         self.begun: list[dict[str, int]] = []
@@ -43,7 +44,7 @@ class Notes:
     def begin(self, *, epochs: int, rows: int) -> None:
         self.begun.append({"epochs": epochs, "rows": rows})
 
-    def notice(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         raise AssertionError(sentence)
 
     def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
@@ -59,9 +60,9 @@ def trained(files: Files, **settings: Any) -> Result:
     )
 
 
-def test_train_tells_the_observer_every_step_and_epoch(tmp_path: Path) -> None:
+def test_train_tells_the_listener_every_step_and_epoch(tmp_path: Path) -> None:
     notes = Notes()
-    result = trained(make_parties(tmp_path), observer=notes)
+    result = trained(make_parties(tmp_path), listener=notes)
     assert notes.begun == [{"epochs": 2, "rows": 420}]
     assert [each["epoch"] for each in notes.steps] == [0, 0, 1, 1]
     assert [each["rows"] for each in notes.steps] == [210] * 4

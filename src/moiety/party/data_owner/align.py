@@ -22,11 +22,11 @@ def align(party: DataOwnerParty, block: Block) -> Script[AlignedTable]:
     Leaks:
         To the label owner: the number of own ids, and which of its ids are among them.
     """
-    own = OwnSide(party.settings, party.table, report=party.report)
+    own = OwnSide(party.settings, party.table, listener=party.listener)
     machine = own.machine(DataOwnerAlignment, randomness=party.randomness)
     yield from machine.receive(block)
     while machine.result is None:
         yield from machine.receive((yield Wait.BETWEEN))
     aligned = own.finish(machine.result)
-    party.report(aligned.sentence)
+    party.listener.say(aligned.sentence)
     return aligned

@@ -113,9 +113,9 @@ def resume(party: DataOwnerParty, resumed: ResumedRun) -> Script[Saved]:
         )
     mark = restored.mark
     if mark != resumed.saved[0].mark or mark != offered[0]:
-        party.report(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
+        party.listener.say(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
     party.checkpoints.drop_newer(resumed.run, mark)
-    party.report(f"the run goes on after step {mark.updates}")
+    party.listener.say(f"the run goes on after step {mark.updates}")
     return restored
 
 

@@ -61,12 +61,12 @@ class Agreed(Secret):
                 hint="start without --resume to answer new trainings too",
             )
         terms, contract = self.contract.label_owner, self.contract
-        self.party.report(
+        self.party.listener.say(
             f"{terms.purpose}: {terms.rows} rows, {contract.in_features} in_features, "
             f"{contract.out_features} out_features, {contract.data_owner.parameters}"
         )
         for sentence in revealed_lines(contract, Role.DATA_OWNER):
-            self.party.report(sentence)
+            self.party.listener.say(sentence)
         self.session.bind(contract=contract.digest, session=contract.session)
         log_agreed(self.session.log, contract)
 
@@ -77,8 +77,8 @@ class Agreed(Secret):
     def end(self, release: Release) -> Block:
         """Tell what the session came to; return the last message."""
         for sentence in self.prepared.end_sentences():
-            self.party.report(sentence)
-        self.party.report(
+            self.party.listener.say(sentence)
+        self.party.listener.say(
             f"finished; z released per row so far: {release.totals.released_z_per_row} of "
             f"{self.party.settings.policy.released_z_per_row}"
         )

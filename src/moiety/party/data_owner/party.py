@@ -12,10 +12,10 @@ from typing import Final, TypeVar
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import Totals
+from moiety.config.listener import Listener
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.secret import Secret
 from moiety.data.table import Table
-from moiety.party.alignment import Report
 from moiety.protocol.messages import Block, Kind
 from moiety.store.checkpoints import Checkpoints
 from moiety.store.ledger import Ledger
@@ -45,7 +45,7 @@ class DataOwnerParty(Secret):
         table: its raw table.
         ledger: totals over all runs; None in a simulation, where nothing leaves.
         randomness: where seeds come from.
-        report: told what happens, in a sentence.
+        listener: told what happens.
         checkpoints: where this side's checkpoints of unfinished runs lie.
         only_resume: refuse to begin a new training.
     """
@@ -54,7 +54,7 @@ class DataOwnerParty(Secret):
     table: Table
     ledger: Ledger | None
     randomness: Randomness
-    report: Report
+    listener: Listener
     checkpoints: Checkpoints
     only_resume: bool = False
 

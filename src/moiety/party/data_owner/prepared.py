@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from moiety.config import DataOwnerRun as Settings
+from moiety.config.listener import Listener
 from moiety.contract.contract import Contract
 from moiety.contract.schedule import Split
 from moiety.crypto.sampling import derive
@@ -15,7 +16,6 @@ from moiety.data.preparation import Preparation
 from moiety.data.table import Table
 from moiety.data.table_pass import TablePass
 from moiety.nn.bottom import BottomModel, TrainedActivations
-from moiety.party.alignment import Report
 from moiety.party.data_owner.activations import ActivationTable
 from moiety.party.data_owner.features import pass_over
 from moiety.party.data_owner.start import Start
@@ -57,7 +57,9 @@ class Prepared(Secret):
             self.activations.close()
 
 
-def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, report: Report) -> Prepared:
+def prepare(
+    settings: Settings, table: Table, *, draft: Contract, start: Start, listener: Listener
+) -> Prepared:
     """Prepare the table for one session.
 
     Args:
@@ -65,7 +67,7 @@ def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, 
         table: in the order of the contract.
         draft: the contract but for the width, which comes of this; the schedule says which rows train.
         start: with what was fitted and trained before.
-        report: told what is left out, clipped or drifts, in a sentence.
+        listener: told what is left out, clipped or drifts, in a sentence.
 
     Raises:
         ConfigError, DataError: the table, the rules or the bottom model cannot be used.
@@ -78,19 +80,19 @@ def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, 
         training=draft.schedule.split_rows(Split.TRAIN) if draft.training else None,
     )
     if settings.model.bottom is None:
-        return _kept(settings, passed, rows=table.rows, report=report)
-    return _behind_bottom(settings, passed, draft=draft, start=start, report=report)
+        return _kept(settings, passed, rows=table.rows, listener=listener)
+    return _behind_bottom(settings, passed, draft=draft, start=start, listener=listener)
 
 
-def _kept(settings: Settings, passed: TablePass, *, rows: int, report: Report) -> Prepared:
+def _kept(settings: Settings, passed: TablePass, *, rows: int, listener: Listener) -> Prepared:
     """Keep the prepared columns, which are the activations."""
     kept = ActivationTable(settings.folder, passed, rows=rows)
     try:
-        _report_notes(passed, report)
+        _report_notes(passed, listener)
     except BaseException:
         kept.close()
         raise
-    _report_clipped(kept.clipped, kept.size, report)
+    _report_clipped(kept.clipped, kept.size, listener)
     return Prepared(
         preparation=passed.preparation,
         in_features=kept.in_features,
@@ -100,17 +102,17 @@ def _kept(settings: Settings, passed: TablePass, *, rows: int, report: Report) -
 
 
 def _behind_bottom(
-    settings: Settings, passed: TablePass, *, draft: Contract, start: Start, report: Report
+    settings: Settings, passed: TablePass, *, draft: Contract, start: Start, listener: Listener
 ) -> Prepared:
     values_NC = passed.stacked()
-    _report_notes(passed, report)
+    _report_notes(passed, listener)
     bottom = BottomModel(
         settings, columns=values_NC.shape[1], seed=derive(start.weight_seed, b"bottom model")
     )
     if start.arrays:
         bottom.load(start.arrays)
     fixed, clipped = bottom.fixed(values_NC)
-    _report_clipped(clipped, fixed.activation_ND.size, report)
+    _report_clipped(clipped, fixed.activation_ND.size, listener)
     activations: Features | TrainedActivations = fixed
     if draft.data_owner.activations == "trained":
         activations = TrainedActivations(
@@ -129,11 +131,11 @@ def _behind_bottom(
     )
 
 
-def _report_notes(passed: TablePass, report: Report) -> None:
+def _report_notes(passed: TablePass, listener: Listener) -> None:
     for sentence in passed.notes():
-        report(sentence)
+        listener.say(sentence)
 
 
-def _report_clipped(clipped: int, size: int, report: Report) -> None:
+def _report_clipped(clipped: int, size: int, listener: Listener) -> None:
     if clipped:
-        report(f"{clipped} of {size} activations lie beyond 8 and were clipped")
+        listener.say(f"{clipped} of {size} activations lie beyond 8 and were clipped")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import load_data_owner_run
+from moiety.config.listener import PRINTER, Listener
 from moiety.contract.products import Role
 from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.crypto.secret import Secret
@@ -25,7 +26,6 @@ from moiety.net.connect import Connector
 from moiety.net.events import CONNECTED
 from moiety.net.interrupts import Interrupts
 from moiety.net.session import Session
-from moiety.party.alignment import Report
 from moiety.party.data_owner.features import open_ledger, read_features
 from moiety.party.data_owner.party import DataOwnerParty
 from moiety.party.data_owner.session import serve
@@ -40,7 +40,7 @@ def provide(
     *,
     once: bool = False,
     resume: bool = False,
-    report: Report = print,
+    listener: Listener = PRINTER,
     randomness: Randomness | None = None,
     interrupts: Interrupts | None = None,
 ) -> None:
@@ -51,7 +51,7 @@ def provide(
         once: return after one run, and raise if it failed for good. A run whose label owner started anew
             has not failed: it is waited for.
         resume: there must be an unfinished run to go on with, and no new training is begun before it ends.
-        report: told what happens, in a sentence.
+        listener: told what happens; prints sentences when left out.
         randomness: where seeds come from; the operating system when left out.
         interrupts: obeyed between two exchanges; without them Ctrl-C ends a session wherever it is.
 
@@ -64,7 +64,7 @@ def provide(
     """
     settings = load_data_owner_run(Path(path))
     table = read_features(settings)
-    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, report=report)
+    checkpoints = open_checkpoints(settings.folder, settings.checkpoint, listener=listener)
     if resume:
         require_unfinished(settings, checkpoints)
     with Connector(settings) as connector, closing(open_ledger(settings)) as ledger:
@@ -73,12 +73,12 @@ def provide(
             table=table,
             ledger=ledger,
             randomness=randomness or SystemRandomness(),
-            report=report,
+            listener=listener,
             checkpoints=checkpoints,
             only_resume=resume,
         )
         desk = _Desk(party, connector, interrupts=interrupts or Interrupts(), once=once)
-        report(_waiting(party, connector))
+        listener.say(_waiting(party, connector))
         while desk.serve_next():
             pass
 
@@ -128,7 +128,7 @@ class _Desk(Secret):
         except (ConfigError, PeerIdentityError):
             raise
         except SessionLostError as lost:
-            self._party.report(lost.message)
+            self._party.listener.say(lost.message)
             return True  # the label owner starts anew
         except MoietyError as error:
             self._note(error)
@@ -137,18 +137,19 @@ class _Desk(Secret):
         return not self._once
 
     def _serve(self) -> None:
-        settings, report = self._party.settings, self._party.report
+        settings, listener = self._party.settings, self._party.listener
         peer = settings.peer[0]
         patient = self._connector.listens and not self._once
         with self._interrupts.at_once(waits=True):
             channel = self._connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
-        report(f"{peer.name} is connected")
+        listener.say(f"{peer.name} is connected")
         session = Session(
             channel,
             role=Role.DATA_OWNER,
             deadline_seconds=peer.answer_deadline,
-            recovery=self._connector.recovery(report),
+            recovery=self._connector.recovery(),
         )
+        session.tell(listener)
         session.log.bind(run=settings.run, peer=peer.name)
         session.log.emit(CONNECTED)
         with memory_guard():
@@ -157,7 +158,8 @@ class _Desk(Secret):
     def _note(self, error: MoietyError) -> None:
         if self._once:
             raise saved_hint(error, self._party.checkpoints, command="provide")
-        self._party.report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        hint = f" ({error.hint})" if error.hint else ""
+        self._party.listener.say(f"session ended: {error.message}{hint}")
 
 
 def _waiting(party: DataOwnerParty, connector: Connector) -> str:

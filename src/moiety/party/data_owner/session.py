@@ -47,7 +47,9 @@ def converse(party: DataOwnerParty, session: Session) -> Script[None]:
             return
     proposal = yield from hear(party, aligned, block)
     start = proposal.start
-    prepared = prepare(party.settings, aligned.table, draft=proposal.draft, start=start, report=party.report)
+    prepared = prepare(
+        party.settings, aligned.table, draft=proposal.draft, start=start, listener=party.listener
+    )
     with closing(prepared):
         contract = yield from agree(proposal, in_features=prepared.in_features)
         agreed = Agreed(party=party, session=session, contract=contract, start=start, prepared=prepared)

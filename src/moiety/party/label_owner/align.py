@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from moiety.config import load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.data.columns import exact_ids
 from moiety.data.table import read_table
 from moiety.errors import ConfigError
 from moiety.net.channel import Channel
-from moiety.party.alignment import Report, align_with_data_owner
+from moiety.party.alignment import align_with_data_owner
 from moiety.party.label_owner.session import finish, open_session
 
 
@@ -17,7 +18,7 @@ def align(
     *,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
-    report: Report = lambda _: None,
+    listener: Listener = SILENT,
 ) -> str:
     """Align the tables and keep the result on both sides; return what was found, in a sentence.
 
@@ -25,7 +26,7 @@ def align(
         path: the label owner's run file, with id columns.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
-        report: told how far a long alignment is.
+        listener: told how far a long alignment is.
 
     Raises:
         ConfigError: the run file names no id columns.
@@ -45,10 +46,10 @@ def align(
     table = read_table(
         settings.table.source, columns=list(ids), ids=exact_ids(settings), scratch=settings.folder
     )
-    session = open_session(settings, channel=channel)
+    session = open_session(settings, channel=channel, listener=listener)
     try:
         source = randomness or SystemRandomness()
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=listener)
         finish(session)
     except BaseException as error:
         session.abort(error)

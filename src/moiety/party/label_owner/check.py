@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from moiety.config import LabelOwnerRun
+from moiety.config.listener import SILENT
 from moiety.contract.contract import Contract
 from moiety.crypto.sampling import SystemRandomness
 from moiety.data.profile import profile_column, profile_table, raise_first
@@ -64,9 +65,9 @@ def check_label_owner(settings: LabelOwnerRun, *, peer: bool) -> Iterator[Findin
 def _shake_hands(settings: LabelOwnerRun, table: Table) -> tuple[Session, Contract, str]:
     """Align and agree, as a training would."""
     source = SystemRandomness()
-    session = open_session(settings, channel=None)
+    session = open_session(settings, channel=None, listener=SILENT)
     try:
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=lambda _: None)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=SILENT)
         assignment = own_assignment(settings.split, aligned.table)
         terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
         return session, agree(session, terms, assignment=assignment), aligned.sentence

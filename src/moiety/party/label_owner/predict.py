@@ -1,6 +1,6 @@
 """Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.contract import Contract
 from moiety.contract.schedule import Schedule, Split
 from moiety.crypto.sampling import Randomness, SystemRandomness
@@ -26,7 +27,7 @@ from moiety.net.session import Session
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import PlainStep
 from moiety.nn.top import apply_top, build_top
-from moiety.party.alignment import Report, align_with_data_owner
+from moiety.party.alignment import align_with_data_owner
 from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of, own_features
 from moiety.party.label_owner.link import LabelOwnerLink
 from moiety.party.label_owner.session import agree, finish, open_machine, open_session, propose
@@ -40,7 +41,7 @@ def predict(
     *,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
-    report: Report = lambda _: None,
+    listener: Listener = SILENT,
 ) -> int:
     """Score the rows of the label owner's table and write a CSV; return the number of rows.
 
@@ -55,7 +56,7 @@ def predict(
         output: the CSV file to write; must not exist.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
-        report: told how the tables were aligned, and how own columns differ from what was trained on.
+        listener: told how the tables were aligned, and how own columns differ from what was trained on.
 
     Raises:
         DataError: half the rows have categories in an own column that no training row had.
@@ -76,12 +77,12 @@ def predict(
     table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
     own = own_features(preparation, table)  # what cannot be used is refused before anybody is connected
     target = Target.from_json(facts["target"])
-    session = open_session(settings, channel=channel)
+    session = open_session(settings, channel=channel, listener=listener)
     try:
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=listener)
         if aligned.table is not table:
             table, own = aligned.table, own_features(preparation, aligned.table)
-        _tell([aligned.sentence, *(() if own is None else own.notes)], report)
+        _tell([aligned.sentence, *(() if own is None else own.notes)], listener)
         top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
         terms = propose(settings, aligned, purpose="predict", randomness=source, model=facts["model"])
         contract = agree(session, terms)
@@ -94,11 +95,6 @@ def predict(
     _write(output, table, settings, target, scores)
     session.log.emit(ROWS_SCORED, rows=table.rows)
     return table.rows
-
-
-def _tell(sentences: Sequence[str], report: Report) -> None:
-    for sentence in filter(None, sentences):
-        report(sentence)
 
 
 def _check_output(output: Path) -> None:
@@ -227,3 +223,8 @@ def _readable(
 def _class_name(value: str | float) -> str:
     """Write a class as in the table, a whole number without its point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _tell(sentences: Iterable[str], listener: Listener) -> None:
+    for sentence in filter(None, sentences):
+        listener.say(sentence)

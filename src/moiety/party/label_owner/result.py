@@ -1,4 +1,4 @@
-"""What a training gave, what it cost and what it released. Imported by training, the report and the demo."""
+"""What a training gave, what it cost and what it released. Imported by training, and by what shows it."""
 
 import resource
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from moiety.contract.agreement import revealed_lines
-from moiety.contract.products import REVEALS_GRADIENTS, Product, Role
+from moiety.contract.products import Product, Role
 from moiety.contract.schedule import Split
 from moiety.crypto.parameters import session_error
 from moiety.nn.stopping import Fitted
@@ -141,82 +141,3 @@ def _peak_memory_bytes() -> int:
     except OSError:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
-
-
-MEGABYTE = 1e6
-_CLASSES_SHOWN = 12
-
-
-def result_lines(result: Result) -> list[str]:
-    """Say what came out, what it cost, and what each party learnt."""
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
-    sent, received = result.bytes_sent / MEGABYTE, result.bytes_received / MEGABYTE
-    return [
-        *_end_lines(result),
-        *_class_lines(result),
-        f"test: {metrics or 'no test rows'}{_in_unit(result)}",
-        f"time: {result.seconds:.1f} s for {result.steps} steps",
-        f"traffic: {sent:.1f} MB sent, {received:.1f} MB received",
-        parameter_line(result),
-        *learnt_lines(result),
-        f"saved in {result.folder}",
-    ]
-
-
-def parameter_line(result: Result) -> str:
-    """Say which encryption was used, and how far it is from an error."""
-    schemes = " and ".join(result.parameters)
-    if result.spare_bits is None:
-        return f"encryption: {schemes}, exact"
-    return (
-        f"encryption: {schemes}, {result.spare_bits:.1f} spare bits, session error {result.session_error:.1e}"
-    )
-
-
-def learnt_lines(result: Result) -> list[str]:
-    """Say what each party learnt."""
-    shown = "row count, schedule, shapes, and that the run finished"
-    released = f"{result.released_z_per_row} values of z for each training row"
-    return [
-        f"data owner learnt: {shown}; " + _label_line(result),
-        *(f"agreed on beyond that: {each}" for each in result.disclosed if each != REVEALS_GRADIENTS),
-        f"label owner learnt: {released}; from rows it knows it can estimate the features of the others",
-    ]
-
-
-def _in_unit(result: Result) -> str:
-    """Say what a regression's error is in the unit of the target: metrics are of standardised values."""
-    if "RMSE" not in result.test:
-        return ""
-    return f", {result.test['RMSE'] * result.target_scale:.4g} in the target's own unit"
-
-
-def _end_lines(result: Result) -> list[str]:
-    """Say why the training ended early, and which epoch's weights were kept."""
-    epochs = len(result.validation)
-    stopped = [] if result.stopped is None else [f"stopped after epoch {epochs}: {result.stopped}"]
-    if result.kept_epoch is None:
-        return stopped
-    return [*stopped, f"kept: the weights of epoch {result.kept_epoch + 1}, the best of {epochs}"]
-
-
-def _class_lines(result: Result) -> list[str]:
-    if not result.class_counts:
-        return []
-    shown = ", ".join(f"{split} {_joined(counts)}" for split, counts in result.class_counts.items())
-    return [f"rows of each class, known to this side only: {shown}"]
-
-
-def _joined(counts: list[int]) -> str:
-    shown = [str(count) for count in counts[:_CLASSES_SHOWN]]
-    return " + ".join(shown if len(counts) <= _CLASSES_SHOWN else [*shown, "..."])
-
-
-def _label_line(result: Result) -> str:
-    if not result.label_leakage:
-        return "no label"
-    reached = ", ".join(f"{attack} {value:.3f}" for attack, value in result.label_leakage.items())
-    return (
-        "one gradient for each training row, from which it can tell the labels: AUC of three attacks on "
-        f"this run, where 0.5 is guessing: {reached}"
-    )

@@ -3,11 +3,11 @@
 Imported by the label owner's run.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from moiety.config import Checkpointing
+from moiety.config.listener import Listener
 from moiety.contract.contract import Contract
 from moiety.contract.terms import LabelOwnerTerms
 from moiety.crypto.sampling import Seed
@@ -18,8 +18,6 @@ from moiety.party.label_owner.checkpoints import saved_place
 from moiety.protocol.resume import read_resumed, require_same, resume_block
 from moiety.store.checkpoints import FOLDER, Saved, open_checkpoints
 
-Report = Callable[[str], None]
-
 
 class Past(Secret):
     """A run's checkpoints at the label owner, until one is chosen.
@@ -28,7 +26,7 @@ class Past(Secret):
         folder: the run's.
         settings: of the run file.
         resume: one is to go on.
-        report: told what happens, in a sentence.
+        listener: told from where it goes on.
 
     Attributes:
         checkpoints: where they lie.
@@ -38,9 +36,9 @@ class Past(Secret):
         CheckpointError: there is none to go on from, or they cannot be decrypted.
     """
 
-    def __init__(self, folder: Path, settings: Checkpointing, *, resume: bool, report: Report) -> None:
-        self.checkpoints = open_checkpoints(folder, settings, report=report)
-        self._report = report
+    def __init__(self, folder: Path, settings: Checkpointing, *, resume: bool, listener: Listener) -> None:
+        self.checkpoints = open_checkpoints(folder, settings, listener=listener)
+        self._listener = listener
         self._found: list[Saved] = []
         self._restored: Saved | None = None
         if resume:
@@ -105,11 +103,11 @@ class Past(Secret):
                 hint="restore both run folders, or train a new model without --resume",
             )
         if mark != offered[0]:
-            self._report(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
+            self._listener.say(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
         self._restored = next(saved for saved in self._found if saved.mark == mark)
         session.transcript.continue_from(mark.transcript)
         self.checkpoints.drop_newer(contract.run_id, mark)
-        self._report(f"the run goes on after step {mark.updates}")
+        self._listener.say(f"the run goes on after step {mark.updates}")
         return self._restored
 
     def seed(self) -> Seed:

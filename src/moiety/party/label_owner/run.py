@@ -14,6 +14,7 @@ from torch import nn
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config import load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.contract import Contract
 from moiety.contract.schedule import RowHandle, Schedule, Split
 from moiety.crypto.ring import RingArray
@@ -35,7 +36,7 @@ from moiety.party.alignment import align_with_data_owner, own_assignment
 from moiety.party.label_owner.checkpoints import Keeper, Place, Rhythm
 from moiety.party.label_owner.features import OwnFeatures, own_features, read_labels, wanted_own
 from moiety.party.label_owner.link import LabelOwnerLink
-from moiety.party.label_owner.resume import Past, Report
+from moiety.party.label_owner.resume import Past
 from moiety.party.label_owner.session import agree, finish, open_machine, open_session, propose, require_end
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.resume import table_digest
@@ -308,7 +309,7 @@ def open_run(
     resume: bool = False,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
-    report: Report = lambda _: None,
+    listener: Listener = SILENT,
 ) -> LabelOwnerRun:
     """Read a label owner's run file, connect to the data owner and agree on a contract.
 
@@ -317,7 +318,7 @@ def open_run(
         resume: go on with the unfinished run of this run file, from the newest checkpoint that both hold.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
-        report: told what happens, in a sentence.
+        listener: told what happens until the run is open, and events until it ends.
 
     Raises:
         ConfigError, DataError: the run file or the table cannot be used, or an unfinished run would be
@@ -335,12 +336,12 @@ def open_run(
     source = randomness or SystemRandomness()
     table = read_labels(settings)
     _check_labels(settings, table)
-    past = Past(settings.folder, settings.checkpoint, resume=resume, report=report)
-    session = open_session(settings, channel=channel)
+    past = Past(settings.folder, settings.checkpoint, resume=resume, listener=listener)
+    session = open_session(settings, channel=channel, listener=listener)
     try:
-        aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
+        aligned = align_with_data_owner(session, settings, table, randomness=source, listener=listener)
         if aligned.sentence:
-            report(aligned.sentence)
+            listener.say(aligned.sentence)
         assignment = own_assignment(settings.split, aligned.table)
         terms = propose(settings, aligned, purpose="train", randomness=source, assignment=assignment)
         contract = agree(session, past.terms(terms), assignment=assignment)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from moiety.config import LabelOwnerRun as Settings
+from moiety.config.listener import Listener
 from moiety.contract import stated
 from moiety.contract.assignment import Assignment
 from moiety.contract.contract import Contract
@@ -56,7 +57,7 @@ def propose(
     )
 
 
-def open_session(settings: Settings, *, channel: Channel | None) -> Session:
+def open_session(settings: Settings, *, channel: Channel | None, listener: Listener) -> Session:
     """Connect, unless a channel is given; nothing is sent.
 
     Raises:
@@ -68,6 +69,7 @@ def open_session(settings: Settings, *, channel: Channel | None) -> Session:
         recovery = connector.recovery()
     deadline = settings.peer[0].answer_deadline
     session = Session(channel, role=Role.LABEL_OWNER, deadline_seconds=deadline, recovery=recovery)
+    session.tell(listener)
     session.log.bind(run=settings.run, peer=settings.peer[0].name)
     session.log.emit(CONNECTED)
     return session

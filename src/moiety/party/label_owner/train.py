@@ -4,11 +4,12 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from moiety.config import load_label_owner_run
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.agreement import revealed_lines
 from moiety.contract.products import Role
 from moiety.contract.schedule import Split
@@ -16,7 +17,7 @@ from moiety.crypto.sampling import Randomness
 from moiety.net.channel import Channel
 from moiety.net.events import EPOCH_DONE, STEP_DONE
 from moiety.net.interrupts import Interrupts
-from moiety.nn.fit import Batch, Keep, criterion_of, evaluate, fit
+from moiety.nn.fit import Keep, criterion_of, evaluate, fit
 from moiety.nn.stopping import check_plan, stopping_of
 from moiety.nn.strata import strata_of
 from moiety.nn.top import build_top
@@ -29,67 +30,39 @@ from moiety.party.retry import Attempt, keep_trying
 from moiety.store.checkpoints import Checkpoints
 
 
-class Observer(Protocol):
-    """Is told how the training goes."""
+class Watcher(Listener):
+    """Passes a training's progress on, with the session's bytes and events, and attacks what was revealed.
 
-    def begin(self, *, epochs: int, rows: int) -> None:
-        """Training starts: `rows` in each of `epochs`."""
-        ...
+    Args:
+        listener: whom to tell.
+        run: under way.
 
-    def notice(self, sentence: str) -> None:
-        """Something that whoever runs this should know before it goes on."""
-        ...
+    Attributes:
+        leakage: AUC of each attack on labels, the largest of all epochs.
+    """
 
-    def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
-        """A step over `rows` is done; bytes since the start of the session."""
-        ...
-
-    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
-        """An epoch is done, with its mean training loss and its validation metrics."""
-        ...
-
-
-class Silence:
-    """An observer that says nothing."""
-
-    def begin(self, *, epochs: int, rows: int) -> None:
-        """Ignore."""
-
-    def notice(self, sentence: str) -> None:
-        """Ignore."""
-
-    def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
-        """Ignore."""
-
-    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
-        """Ignore."""
-
-
-class Watcher:
-    """Adds the session's byte counts to what the observer is told."""
-
-    def __init__(self, observer: Observer, run: LabelOwnerRun) -> None:
-        self._observer = observer
+    def __init__(self, listener: Listener, run: LabelOwnerRun) -> None:
+        self._listener = listener
         self._run = run
         self.leakage: dict[str, float] = {}
-        for sentence in (*run.notes, *revealed_lines(run.contract, Role.LABEL_OWNER)):
-            observer.notice(sentence)
-        observer.begin(epochs=run.settings.train.epochs, rows=len(run.schedule.split_rows(Split.TRAIN)))
 
-    def step(self, epoch: int, batch: Batch, loss: float) -> None:
+    def start(self) -> None:
+        """Tell what whoever runs this should know before the training, and how long it is."""
+        for sentence in (*self._run.notes, *revealed_lines(self._run.contract, Role.LABEL_OWNER)):
+            self._listener.say(sentence)
+        rows = len(self._run.schedule.split_rows(Split.TRAIN))
+        self._listener.begin(epochs=self._run.settings.train.epochs, rows=rows)
+
+    def step(self, *, epoch: int, rows: int, loss: float, sent: int, received: int) -> None:
         """Pass a step on, with the bytes so far."""
-        self._observer.step(
-            epoch=epoch,
-            rows=batch.rows.rows,
-            loss=loss,
-            sent=self._run.session.bytes_sent,
-            received=self._run.session.bytes_received,
-        )
-        self._run.session.log.emit(STEP_DONE, epoch=epoch, step=self._run.updates, rows=batch.rows.rows)
+        session = self._run.session
+        sent, received = sent + session.bytes_sent, received + session.bytes_received
+        self._listener.step(epoch=epoch, rows=rows, loss=loss, sent=sent, received=received)
+        session.log.emit(STEP_DONE, epoch=epoch, step=self._run.updates, rows=rows)
 
-    def epoch(self, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+    def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
         """Pass an epoch on, and attack what was revealed in it."""
-        self._observer.epoch(epoch=epoch, loss=loss, metrics=metrics)
+        self._listener.epoch(epoch=epoch, loss=loss, metrics=metrics)
         self._run.session.log.emit(EPOCH_DONE, epoch=epoch, step=self._run.updates)
         for attack, reached in self._attack().items():
             self.leakage[attack] = max(reached, self.leakage.get(attack, 0.0))
@@ -117,7 +90,7 @@ def train(
     path: str | Path,
     *,
     resume: bool = False,
-    observer: Observer | None = None,
+    listener: Listener = SILENT,
     channel: Channel | None = None,
     randomness: Randomness | None = None,
     interrupts: Interrupts | None = None,
@@ -127,7 +100,7 @@ def train(
     Args:
         path: the run file.
         resume: go on with its unfinished training.
-        observer: told how it goes.
+        listener: told how it goes.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
         interrupts: asked at each step boundary whether to stop.
@@ -140,36 +113,35 @@ def train(
     """
     settings = load_label_owner_run(Path(path))
     check_plan(settings)
-    watching = observer or Silence()
 
     def attempt(trial: Attempt) -> Result:
         with (
             memory_guard(),
             open_run(
-                path, resume=trial.resume, channel=channel, randomness=randomness, report=watching.notice
+                path, resume=trial.resume, channel=channel, randomness=randomness, listener=listener
             ) as run,
         ):
             trial.opened = True
             run.interrupts = interrupts
-            run.session.tell(watching.notice)
-            return _train(run, watching)
+            return _train(run, listener)
 
     if channel is not None:
         return attempt(Attempt(resume=resume))
     return keep_trying(
         attempt,
         resume=resume,
-        checkpoints=Checkpoints(settings.folder, keep=settings.checkpoint.keep, report=watching.notice),
+        checkpoints=Checkpoints(settings.folder, keep=settings.checkpoint.keep, listener=listener),
         deadline_seconds=settings.peer[0].reconnect_deadline,
-        notice=watching.notice,
+        listener=listener,
     )
 
 
-def _train(run: LabelOwnerRun, observer: Observer) -> Result:
+def _train(run: LabelOwnerRun, listener: Listener) -> Result:
     layer = run.interactive_layer()
     top = build_top(run.settings, outputs=run.target.outputs, own=inputs_of(run.own))
     begin = time.perf_counter()
-    watcher = Watcher(observer, run)
+    watcher = Watcher(listener, run)
+    watcher.start()
     strata = strata_of(run.settings, run.encoded.numpy(), run.schedule, classes=run.target.outputs)
     training_N = run.encoded[training_rows(run)]
     fitted = fit(
@@ -180,8 +152,8 @@ def _train(run: LabelOwnerRun, observer: Observer) -> Result:
         criterion=criterion_of(run.settings, run.target, training_N, strata=strata),
         strata=strata,
         rule=stopping_of(run.settings, run.schedule, steps_per_epoch=run.contract.steps_per_epoch),
-        observer=watcher,
-        keep=_keeper(run),
+        listener=watcher,
+        keep=_keeper(run, watcher),
     )
     test = evaluate(run.batches, layer, top, split="test", kind=run.settings.task.kind, strata=strata)
     seconds = time.perf_counter() - begin
@@ -198,11 +170,11 @@ def _train(run: LabelOwnerRun, observer: Observer) -> Result:
     return result
 
 
-def _keeper(run: LabelOwnerRun) -> Keep:
-    """Register the training's parts with the run, and return the epoch to go on with."""
+def _keeper(run: LabelOwnerRun, watcher: Watcher) -> Keep:
+    """Register the training's parts with the run, and return the epoch to resume with."""
 
     def keep(**parts: Any) -> int:
-        run.keep(**parts)
+        run.keep(**parts, observer=watcher)  # its name in checkpoints since 0.1.0
         return run.epochs().start
 
     return keep
