@@ -172,7 +172,7 @@ def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, wh
             )
 
 
-def digest_of(*arrays: NDArray[Any]) -> str:
+def table_digest(*arrays: NDArray[Any]) -> str:
     """Digest what a training uses of a table, so that a run that goes on can tell whether it is the same."""
     digest = sha256()
     for array in arrays:

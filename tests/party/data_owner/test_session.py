@@ -29,10 +29,11 @@ from moiety.errors import (
 )
 from moiety.listener import SILENT, Listener
 from moiety.net.identity import create_identity
+from moiety.nn.bottom import fixed_activations
 from moiety.party.data_owner import features
 from moiety.party.data_owner import session as data_owner
 from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.party.data_owner.features import fit_preparation, open_ledger, read_features
 from moiety.party.data_owner.provide import provide
 from moiety.party.data_owner.session import DataOwnerParty
 from moiety.protocol.messages import Block, Kind
@@ -139,7 +140,7 @@ def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
     assert isinstance(kept, ActivationFile)
     settings = load_data_owner_run(files.data_owner)
     assert party._preparation is not None
-    expected, _ = fixed_features(party._preparation.transform(read_features(settings)))
+    expected, _ = fixed_activations(party._preparation.transform(read_features(settings)))
     rows = np.array([599, 3, 3, 0])
     for found, wanted in zip(
         kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True

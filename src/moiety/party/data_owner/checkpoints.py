@@ -22,15 +22,15 @@ from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.messages import Block
 from moiety.protocol.resume import (
     Mark,
-    digest_of,
     read_resume,
     require_same,
     require_same_table,
     resumed_block,
+    table_digest,
     terms_to_save,
 )
 from moiety.protocol.state import Activations, DataOwnerState
-from moiety.store.checkpoints import Checkpoints, Saved
+from moiety.store.checkpoints import Checkpoints, Saved, fact
 from moiety.store.files import Arrays, Facts
 from moiety.store.tree import flatten, rebuild
 
@@ -57,7 +57,7 @@ class Half(Secret):
 
     def uses(self, values: NDArray[Any]) -> None:
         """Note what the session uses of the table, to tell whether it is the same when the run goes on."""
-        self._table = digest_of(values)
+        self._table = table_digest(values)
 
     def find(self, run: str) -> Saved | None:
         """Return the newest readable checkpoint of a run; None where there is none."""
@@ -169,17 +169,3 @@ class Half(Secret):
     def _saved(self) -> Saved:
         assert self.restored is not None
         return self.restored
-
-
-def fact(saved: Saved, name: str, kind: type[Any]) -> Any:
-    """Return a fact of a checkpoint.
-
-    Raises:
-        CheckpointCorruptError: it has none of that name, or of another type.
-    """
-    value = saved.facts.get(name)
-    if not isinstance(value, kind):
-        raise CheckpointCorruptError(
-            f"a checkpoint holds no {name}", hint="each party needs a folder of its own"
-        )
-    return value

@@ -9,28 +9,18 @@ from pathlib import Path
 import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from numpy.typing import NDArray
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config.source import Query
 from moiety.contract.policy import Totals
 from moiety.contract.schedule import RowIndices
-from moiety.crypto.ring import encode_activations
 from moiety.data.columns import exact_ids
 from moiety.data.periods import split_column
 from moiety.data.preparation import Preparation, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.nn.bottom import check_bottom
 from moiety.party.alignment import own_assignment
-from moiety.protocol.dither import row_digests
-from moiety.protocol.state import Features
 from moiety.store.ledger import Ledger, read_ledger
-
-
-def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
-    """Take prepared columns as activations; return them, and how many were clipped."""
-    activation_ND, clipped = encode_activations(values_NC)
-    return Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND)), clipped
 
 
 def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:

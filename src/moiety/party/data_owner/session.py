@@ -35,7 +35,7 @@ from moiety.net.transcript import NO_TRANSCRIPT, Transcript
 from moiety.nn.bottom import BottomModel, TrainedActivations
 from moiety.party.alignment import ALIGNMENT_KINDS, OwnSide, in_order, own_assignment
 from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.checkpoints import Half, fact
+from moiety.party.data_owner.checkpoints import Half
 from moiety.party.data_owner.features import fit_preparation
 from moiety.party.data_owner.release import Release
 from moiety.protocol.alignment import DataOwnerAlignment, LabelOwnerAlignment
@@ -51,7 +51,7 @@ from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.messages import Block, Kind
 from moiety.protocol.resume import Mark, mark_block, read_mark
 from moiety.protocol.state import Activations, DataOwnerState, Features
-from moiety.store.checkpoints import Checkpoints, Saved
+from moiety.store.checkpoints import Checkpoints, Saved, fact
 from moiety.store.contract import keep_contract
 from moiety.store.files import Arrays
 from moiety.store.ledger import Ledger
