@@ -49,13 +49,11 @@ check: $(VENV)/installed
 # A few minutes. BENCH="ntt memory" measures these only; figures that are not measured are kept.
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.run $(BENCH)
-	$(BIN)/python -m benchmarks.report
 
 # With peers, growth and a slow line: tens of minutes. phe (GPL) is measured, never shipped.
 bench-full: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.run --full $(BENCH)
-	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.plot
 
 # Counts of instructions beside the recorded ones; needs valgrind.

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.measure import Record
+from moiety.cli.text import table
 from moiety.crypto.kernel import instruction_sets
 
 RESULTS: Final = Path(__file__).with_name("results.json")
@@ -84,11 +81,12 @@ def benchmark_of(record: Record) -> str:
 
 def show(records: Sequence[Record]) -> None:
     """Print a table."""
-    grid = Table("what", "shape", "system", "median", "least", "unit", "runs")
+    rows = []
     for each in records:
         figures = (f"{each.value:.4g}", f"{each.least:.4g}", each.unit, str(each.runs))
-        grid.add_row(each.name, each.shape, each.system, *figures)
-    Console(width=None if sys.stdout.isatty() else 170).print(grid)
+        rows.append([each.name, each.shape, each.system, *figures])
+    headings = ("what", "shape", "system", "median", "least", "unit", "runs")
+    print(*table(headings, rows, numbers=("median", "least", "runs")), sep="\n")
 
 
 def load_record(benchmark: str, moment: str) -> Record:
@@ -112,6 +110,11 @@ def machine_records() -> list[Record]:
     return [cores] + [
         single(MACHINE, shape=name, system=fact, value=1, unit="fact") for name, fact in facts.items()
     ]
+
+
+def machine() -> dict[str, str]:
+    """Return the same by name, for a file of results of another shape."""
+    return {each.shape: each.system if each.unit == "fact" else str(each.value) for each in machine_records()}
 
 
 def _processor() -> str:

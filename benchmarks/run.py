@@ -1,4 +1,4 @@
-"""Measure on this machine, print a table, and write benchmarks/results.json.
+"""Measure on this machine, print what was measured, write benchmarks/results.json and the pages' tables.
 
 Without names: the short suite (`product`, `ntt`, `epoch-fate`, `demo`; `bytes` and `memory` come with them).
 `--full`: more runs, and also `paths`, `loops`, `peers`, `growth` and `slow-line`. Other figures are kept.
@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from benchmarks import report
 from benchmarks.measure import Record, use_one_core
-from benchmarks.results import combine, load_record, machine_records, read, show, write
+from benchmarks.results import combine, load_record, machine_records, show, write
 from benchmarks.shapes import SIZES
 
 
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     for suite in chosen(given.names, full=given.full):
         _in_own_process(suite, full=given.full)
-    show(read())
+    report.main()
 
 
 def chosen(names: list[str], *, full: bool) -> list[str]:
@@ -138,8 +139,9 @@ def _in_own_process(suite: str, *, full: bool) -> None:
 
 def _measure_one(suite: str, *, full: bool, path: Path) -> None:
     start = load_record(suite, "at the start")
-    measured = [*SUITES[suite](full=full), start, load_record(suite, "at the end"), *machine_records()]
-    write(measured, path)
+    figures = list(SUITES[suite](full=full))
+    write([*figures, start, load_record(suite, "at the end"), *machine_records()], path)
+    show(figures)
 
 
 if __name__ == "__main__":

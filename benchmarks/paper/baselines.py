@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.measure import use_one_core
@@ -24,8 +22,9 @@ from benchmarks.paper.all_layers import WEIGHT_BITS, dearer_counts, encrypt_laye
 from benchmarks.paper.cost import Cost, Forecast, per_row, predicted
 from benchmarks.paper.data import credit, mnist
 from benchmarks.paper.elementwise import OPERATIONS, RANDOMISER, Elementwise
-from benchmarks.paper.machine import machine
 from benchmarks.paper.networks import NETWORKS, Network
+from benchmarks.results import machine
+from moiety.cli.text import table
 from moiety.crypto.paillier.keys import PrivateKey
 from moiety.crypto.sampling import SystemRandomness
 
@@ -143,19 +142,18 @@ def _joined(network: Network) -> nn.Module:
 
 
 def _print(costs: list[Cost], forecasts: list[Forecast]) -> None:
-    grid = Table(
-        "system", "network", "key", "rows", "s per row", "predicted", "ahead", "s per batch", "error"
-    )
+    headings = ("system", "network", "key", "rows", "s per row", "predicted", "ahead", "s per batch", "error")
+    rows: list[list[str]] = []
     for each in costs:
         guess = "" if each.predicted_per_row is None else f"{each.predicted_per_row:.4g}"
         figures = (f"{each.seconds_per_row:.4g}", guess, f"{each.ahead_per_row:.3g}")
         rest = (f"{each.seconds_per_batch:.4g}", f"{each.largest_error:.1e}")
-        grid.add_row(each.system, each.network, str(each.key_bits), str(each.rows), *figures, *rest)
+        rows.append([each.system, each.network, str(each.key_bits), str(each.rows), *figures, *rest])
     for other in forecasts:
         size = f"batch {other.batch}"
         figure = f"{other.seconds_per_row:.4g}"
-        grid.add_row(other.system, other.network, str(other.key_bits), size, "", figure, "", "", "")
-    Console(width=150).print(grid)
+        rows.append([other.system, other.network, str(other.key_bits), size, "", figure, "", "", ""])
+    print(*table(headings, rows, numbers=headings[4:]), sep="\n")
 
 
 def _write(costs: list[Cost], forecasts: list[Forecast]) -> None:

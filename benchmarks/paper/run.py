@@ -10,14 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
 from benchmarks.measure import use_one_core
 from benchmarks.paper import baselines
-from benchmarks.paper.machine import machine
 from benchmarks.paper.report import print_report
 from benchmarks.paper.timings import timings
 from benchmarks.paper.variants import outcomes
+from benchmarks.results import machine
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 PARTS: Final = ("baselines", "timings", "accuracy")
@@ -31,18 +29,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--missing", action="store_true", help="keep trainings that have a result")
     options = parser.parse_args(arguments)
-    console = Console(width=160)
     if "accuracy" in options.parts:  # on all cores; what follows is on one
         known = [(each["training"], each["seed"]) for each in _read().get("accuracy", [])]
-        for outcome in outcomes(console, data=options.data, known=known if options.missing else []):
+        for outcome in outcomes(data=options.data, known=known if options.missing else []):
             _add("accuracy", asdict(outcome), key=("training", "seed"))
     if "timings" in options.parts:
         use_one_core()
-        for timing in timings(console):
+        for timing in timings():
             _add("timings", asdict(timing), key=("training", "first_epoch"))
     if "baselines" in options.parts:
         baselines.main([])
-    print_report(_read(), json.loads(baselines.RESULTS.read_text(encoding="utf-8")), console)
+    print_report(_read(), json.loads(baselines.RESULTS.read_text(encoding="utf-8")))
 
 
 def _read() -> dict[str, Any]:

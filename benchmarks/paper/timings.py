@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from rich.console import Console
-
 from benchmarks.paper.parties import Training, folders, run
 from moiety.crypto.sampling import SystemRandomness
 
@@ -44,7 +42,7 @@ class Timing:
     first_epoch: bool
 
 
-def timings(console: Console) -> Iterator[Timing]:
+def timings() -> Iterator[Timing]:
     """Measure every protocol under every scheme that it is for."""
     for network in NETWORKS:
         for protocol in ("acml", "joint", "blind"):
@@ -54,10 +52,10 @@ def timings(console: Console) -> Iterator[Timing]:
                     training = replace(training, frozen=bool(network.network))
                 if protocol == "joint" and not network.network:
                     continue
-                yield from _measured(console, training)
+                yield from _measured(training)
 
 
-def _measured(console: Console, training: Training) -> Iterator[Timing]:
+def _measured(training: Training) -> Iterator[Timing]:
     steps = STEPS[training.scheme]
     fixed = training.protocol == "acml" and not training.network
     short = replace(training, rows=steps * training.batch, epochs=2 if fixed else 1)
@@ -75,10 +73,10 @@ def _measured(console: Console, training: Training) -> Iterator[Timing]:
             steps=len(seconds[part]),
             first_epoch=epoch == 0,
         )
-        console.print(
+        print(
             f"{training.data}, {training.network or 'no bottom'}, {training.protocol}, {training.scheme}: "
             f"{median:.3f} s and {timing.bytes_per_batch / 1e6:.2f} MB a batch"
             + ("" if epoch == 0 else ", activations sent before"),
-            soft_wrap=True,
+            flush=True,
         )
         yield timing

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from rich.console import Console
-
 from benchmarks.paper.parties import Training, folders, run
 from moiety.crypto.sampling import Seed, derive
 from moiety.demo.compare import join, train_adam, train_twin
@@ -82,9 +80,7 @@ class SeededRandomness:
         return derive(self._root, b"benchmark", self._count.to_bytes(8, "little"))
 
 
-def outcomes(
-    console: Console, *, data: list[str], known: list[tuple[dict[str, object], int]]
-) -> Iterator[Outcome]:
+def outcomes(*, data: list[str], known: list[tuple[dict[str, object], int]]) -> Iterator[Outcome]:
     """Train every variant on the named data sets, but for those of which a result is known."""
     for training in VARIANTS:
         if training.data not in data:
@@ -94,11 +90,11 @@ def outcomes(
                 continue
             outcome = train(training, seed)
             gc.collect()  # the two parties of one process hold each other, and gigabytes with them
-            console.print(
+            print(
                 f"{training.data}, {training.network or 'no bottom'}, {training.protocol}, seed {seed}: "
                 f"{outcome.metric} {outcome.encrypted:.4f}, twin {outcome.twin:.4f}, "
                 f"plaintext {outcome.plaintext:.4f}, {outcome.seconds:.0f} s",
-                soft_wrap=True,
+                flush=True,
             )
             yield outcome
 

@@ -12,7 +12,8 @@ import pytest
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from moiety.crypto.paillier import PaillierPlan, evaluator, key_holder, packing
+from moiety.crypto.paillier import evaluator, key_holder, packing
+from moiety.crypto.paillier.packing import PaillierPlan
 from moiety.crypto.sampling import Seed
 from tests.crypto.test_paillier import Exchange, plan_of, shared_pair, slots_seen
 from tests.support.attack_tools import correlation

@@ -64,8 +64,7 @@ def test_check_discloses_every_limit_and_total(run_file: Path) -> None:
     for part, kind in (("policy", Policy), ("before", Totals)):
         assert set(told.stated[part]) == set(kind.model_fields)
         for name, value in told.stated[part].items():
-            shown = str(value).lower() if isinstance(value, bool) else value
-            assert f"{field_label(f'{part}.{name}')} {shown}" in lines
+            assert f"{field_label(f'{part}.{name}')} {said(value)}" in lines
 
 
 @pytest.mark.parametrize("limit", Policy.model_fields)

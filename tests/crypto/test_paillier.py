@@ -12,17 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from moiety.crypto.paillier import (
-    LEGACY,
-    STANDARD,
-    TESTING_ONLY,
-    PaillierEvaluator,
-    PaillierKeyHolder,
-    PaillierPlan,
-    PaillierScheme,
-    key_holder,
-    packing,
-)
+from moiety.crypto.paillier import key_holder, packing
+from moiety.crypto.paillier.evaluator import PaillierEvaluator
+from moiety.crypto.paillier.key_holder import PaillierKeyHolder
+from moiety.crypto.paillier.packing import PaillierPlan
+from moiety.crypto.paillier.scheme import LEGACY, STANDARD, TESTING_ONLY, PaillierScheme
 from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import BLOCK_BYTES, Evaluator, KeyHolder, ProductPlan, ProductShape, Scheme

@@ -7,16 +7,9 @@ import gmpy2
 import numpy as np
 import pytest
 
-from moiety.crypto.paillier import (
-    LEGACY,
-    STANDARD,
-    TESTING_ONLY,
-    PaillierKeyHolder,
-    PaillierScheme,
-    evaluator,
-    key_holder,
-    packing,
-)
+from moiety.crypto.paillier import evaluator, key_holder, packing
+from moiety.crypto.paillier.key_holder import PaillierKeyHolder
+from moiety.crypto.paillier.scheme import LEGACY, STANDARD, TESTING_ONLY, PaillierScheme
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import ProductShape
 from moiety.errors import MalformedMessageError

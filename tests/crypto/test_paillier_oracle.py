@@ -13,7 +13,7 @@ from math import gcd, lcm, prod
 import numpy as np
 import pytest
 
-from moiety.crypto.paillier import TESTING_ONLY
+from moiety.crypto.paillier.scheme import TESTING_ONLY
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import ProductShape
 from tests.support import oracle

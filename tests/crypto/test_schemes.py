@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from moiety.config import SchemeName
-from moiety.crypto.paillier import LEGACY, STANDARD
+from moiety.crypto.paillier.scheme import LEGACY, STANDARD
 from moiety.crypto.parameters import LISTED, TESTING_ONLY
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed
@@ -42,7 +42,7 @@ def test_rlwe_takes_larger_parameters_where_a_product_needs_them() -> None:
 def test_paillier_without_its_library_says_what_to_install(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "moiety.crypto.paillier", None)
+    monkeypatch.setitem(sys.modules, "moiety.crypto.paillier.scheme", None)
     with pytest.raises(ConfigError, match="gmpy2") as caught:
         scheme_for("paillier" if name == "paillier" else "paillier-legacy", NEEDS)
     assert 'pip install "moiety[paillier]"' in caught.value.hint

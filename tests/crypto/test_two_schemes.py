@@ -14,7 +14,7 @@ from moiety.config import DataOwnerRun, load_data_owner_run
 from moiety.contract.contract import Contract
 from moiety.contract.products import Role
 from moiety.contract.schedule import RowHandle, RowIndices, Split
-from moiety.crypto.paillier import TESTING_ONLY as PAILLIER
+from moiety.crypto.paillier.scheme import TESTING_ONLY as PAILLIER
 from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder, Scheme

@@ -11,7 +11,7 @@ import pytest
 from moiety.contract.products import Product, Role
 from moiety.contract.schedule import Split
 from moiety.crypto.kernel import matmul
-from moiety.crypto.paillier import TESTING_ONLY
+from moiety.crypto.paillier.scheme import TESTING_ONLY
 from moiety.errors import LocalProtocolError, MalformedMessageError, MoietyError, RemoteProtocolError
 from moiety.protocol.acml import AcmlLabelOwner
 from moiety.protocol.initial import left_factor, right_factor

@@ -68,7 +68,8 @@ def unbroken(template: Path, folder: Path) -> tuple[dict[str, bytes], list[str]]
 
 def distinct(moments: list[str]) -> list[int]:
     """Number the first moment of each kind after the second step, or wherever it is where it comes once."""
-    second = [at for at, name in enumerate(moments) if name == "label owner after writing"][1]
+    # The first file is the contract, the next the checkpoint before any step.
+    second = [at for at, name in enumerate(moments) if name == "label owner after writing"][2]
     return sorted({moments[second:].index(name) + second for name in moments[second:]} | {*range(16)})
 
 
@@ -113,7 +114,7 @@ def test_trained_bottom_model_goes_on_to_the_bit(
     choose(tiny_parties(tmp_path / "template"), protocol)
     expected, moments = unbroken(tmp_path / "template", tmp_path / "whole")
     assert any(name.startswith("bottom.") for name in expected)
-    fourth = [at for at, name in enumerate(moments) if name == "label owner after writing"][4]
+    fourth = [at for at, name in enumerate(moments) if name == "label owner after writing"][5]
     for at in (fourth + 9, next(at for at, name in enumerate(moments) if "CHOICE" in name)):
         learnt, name, _ = killed_and_gone_on(tmp_path / "template", tmp_path / str(at), at)
         assert learnt == expected, name
@@ -346,9 +347,9 @@ def test_checkpoints_are_as_frequent_as_the_run_file_says(tmp_path: Path, every:
     fate = Fate()
     with mortal_files(fate):
         live(made, fate, [])
-    # Each party writes them, and two files of the model at the end.
-    assert fate.moments.count("label owner after writing") == writes + 2
-    assert fate.moments.count("data owner after writing") == writes + 2
+    # Each party writes them, the contract before, and two files of the model at the end.
+    assert fate.moments.count("label owner after writing") == 1 + writes + 2
+    assert fate.moments.count("data owner after writing") == 1 + writes + 2
 
 
 def loop(run: LabelOwnerRun, *, steps: int | None = None) -> nn.Module:

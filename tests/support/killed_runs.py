@@ -178,6 +178,7 @@ def mortal_files(fate: Fate) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("moiety.store.checkpoints.replace", mortal)
         patch.setattr("moiety.store.model.replace", mortal)
+        patch.setattr("moiety.store.record.replace", mortal)
         yield
 
 

@@ -1,4 +1,4 @@
-"""What a data owner allows, and what it released so far: each limit once, with its words, unit and bound.
+"""What a data owner allows, and what it released so far: each limit once, with its words and bound.
 
 `[policy]` of a run file, the terms of the handshake, `moiety ledger`, `check` and `contract`, and every error
 take a limit's name and words from here; what enforces it is in `contract`. Imported by `config` only.
@@ -23,16 +23,14 @@ class Limit:
     """What is said about a limit, beside its description, bound and default.
 
     Args:
-        label: what it bounds, in a few words.
+        label: what it bounds, in a few words that say the unit of a number.
         number: stands for it in the message by which a party stops; no other limit may ever have it.
         remedy: what a label owner can do that asks for too much; begins with a verb.
-        unit: of its value; empty where the value counts nothing.
     """
 
     label: str
     number: int
     remedy: str
-    unit: str = ""
 
 
 class Policy(Section):
@@ -49,27 +47,27 @@ class Policy(Section):
     released_z_per_row: Annotated[
         Count,
         Field(description="Values of z released for any one row: units x passes."),
-        Limit(label="z for any one row", number=1, unit="values", remedy="lower model.units or train.epochs"),
+        Limit(label="values of z for any one row", number=1, remedy="lower model.units or train.epochs"),
     ] = 640
     predictions: Annotated[
         Count,
         Field(description="Rows scored by `moiety predict`."),
-        Limit(label="predictions", number=2, unit="rows", remedy="score fewer rows"),
+        Limit(label="rows scored", number=2, remedy="score fewer rows"),
     ] = 100_000
     steps: Annotated[
         Count | None,
         Field(description="Training steps; no limit if left out."),
-        Limit(label="training", number=5, unit="steps", remedy="lower train.epochs or raise train.batch"),
+        Limit(label="training steps", number=5, remedy="lower train.epochs or raise train.batch"),
     ] = None
     runs: Annotated[
         Count | None,
         Field(description="Trainings begun; no limit if left out."),
-        Limit(label="training", number=6, unit="runs", remedy="resume a training by --resume"),
+        Limit(label="trainings begun", number=6, remedy="resume a training by --resume"),
     ] = None
     smallest_batch: Annotated[
         int,
         Field(ge=1, le=2**20, description="Rows of the smallest training batch."),
-        Limit(label="smallest training batch", number=3, unit="rows", remedy="raise train.batch"),
+        Limit(label="rows of the smallest batch", number=3, remedy="raise train.batch"),
     ] = 256
     wide_layer: Annotated[
         bool,
@@ -155,10 +153,9 @@ LIMITS: Final = {
 
 
 def limit_label(name: str) -> str:
-    """Say in words what a limit bounds, and in which unit.
+    """Say in words what a limit bounds; a number in which unit.
 
     >>> limit_label("smallest_batch"), limit_label("schemes")
-    ('smallest training batch, in rows', 'encryption')
+    ('rows of the smallest batch', 'encryption')
     """
-    limit = LIMITS[name]
-    return limit.label + (f", in {limit.unit}" if limit.unit else "")
+    return LIMITS[name].label

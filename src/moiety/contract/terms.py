@@ -153,7 +153,7 @@ def field_label(name: str) -> str:
     """Say in words what a field states; of a limit and its total, which are nested, by "policy.steps".
 
     >>> field_label("rows"), field_label("policy.steps"), field_label("before.steps")
-    ('rows of the table', 'allowed: training, in steps', 'so far: training, in steps')
+    ('rows of the table', 'allowed: training steps', 'so far: training steps')
     """
     outer, _, inner = name.partition(".")
     described = STATED[outer].description or outer

@@ -99,7 +99,7 @@ def scheme_for(name: SchemeName, needs: Sequence[ProductNeed]) -> Scheme:
 
 def _paillier(*, legacy: bool) -> Scheme:
     try:
-        from moiety.crypto.paillier import LEGACY, STANDARD  # noqa: PLC0415 - an extra
+        from moiety.crypto.paillier.scheme import LEGACY, STANDARD  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
             'scheme = "paillier" needs the library gmpy2',

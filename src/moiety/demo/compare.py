@@ -29,7 +29,7 @@ from moiety.data.preparation import Preparation
 from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.demo.twin import TwinLink
-from moiety.nn.bottom import BottomModel, TrainedActivations
+from moiety.nn.bottom import BottomModel, TrainedActivations, fixed_activations
 from moiety.nn.build import seed_torch
 from moiety.nn.fit import Batch, criterion_of, evaluate, fit
 from moiety.nn.layer import InteractiveLinear
@@ -38,7 +38,6 @@ from moiety.nn.stopping import Followed
 from moiety.nn.strata import strata_of
 from moiety.nn.top import build_top
 from moiety.party.alignment import kept_table
-from moiety.party.data_owner.features import fixed_features
 from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of, own_features
 from moiety.party.label_owner.result import RESULT_FILE, Result
 from moiety.protocol.initial import left_factor, right_factor
@@ -86,7 +85,7 @@ class Joined(Secret):
     def activations(self) -> Activations:
         """Return the data owner's activations as they were when the training began."""
         if self.provider.model.bottom is None:
-            return fixed_features(self.values_NC)[0]
+            return fixed_activations(self.values_NC)[0]
         bottom = self.bottom()
         features, _ = bottom.fixed(self.values_NC)
         if not self.provider.trains_bottom:

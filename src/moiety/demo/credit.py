@@ -19,7 +19,6 @@ _CATEGORIES = ("SEX", "EDUCATION", "MARRIAGE", "PAY_0", *(f"PAY_{month}" for mon
 # Amounts have heavy tails: by quantile they stay within 5.2, and none is ever clipped at 8.
 CREDIT_RULES: dict[str, str] = dict.fromkeys(_AMOUNTS, "quantile") | dict.fromkeys(_CATEGORIES, "one-hot")
 CREDIT_FEATURES = tuple(CREDIT_RULES)
-CREDIT_INPUTS = 91  # 14 amounts and 77 categories, when fitted on rows that show all of them
 
 
 def credit_path() -> Path:

@@ -47,8 +47,6 @@ def keep_trying(
     checkpoints: Checkpoints,
     deadline_seconds: float,
     listener: Listener,
-    clock: Callable[[], float] = time.monotonic,
-    wait: Callable[[float], None] = time.sleep,
 ) -> Done:
     """Make attempts until one ends well, or the peer stays away.
 
@@ -58,14 +56,12 @@ def keep_trying(
         checkpoints: without one, a lost session is the end of the run.
         deadline_seconds: how long the peer may be away.
         listener: told why another attempt is made.
-        clock: seconds since any moment.
-        wait: waits for seconds.
 
     Raises:
         TransportError: the peer stayed away; the hint says how to go on.
         MoietyError: as `attempt`.
     """
-    away_since, pause = clock(), FIRST_WAIT_SECONDS
+    away_since, pause = time.monotonic(), FIRST_WAIT_SECONDS
     retries = False
     while True:
         trial = Attempt(resume=resume or retries)
@@ -73,14 +69,14 @@ def keep_trying(
             return attempt(trial)
         except MoietyError as error:
             if trial.opened:
-                away_since, pause = clock(), FIRST_WAIT_SECONDS
+                away_since, pause = time.monotonic(), FIRST_WAIT_SECONDS
             lost = isinstance(error, SessionLostError) or (retries and not trial.opened)
             saved = checkpoints.newest_run() is not None
-            late = clock() - away_since + pause > deadline_seconds
+            late = time.monotonic() - away_since + pause > deadline_seconds
             if not (lost and saved) or not isinstance(error, _AWAY) or late:
                 raise saved_hint(error, checkpoints, command="train") from error
             listener.say(f"{error.message}: going back to the newest checkpoint")
-        wait(pause)
+        time.sleep(pause)
         retries, pause = True, min(2 * pause, LONGEST_WAIT_SECONDS)
 
 

@@ -33,12 +33,6 @@ from moiety.protocol.handshake import (
 from moiety.protocol.messages import Block
 from moiety.protocol.state import Activations
 
-Observer = Callable[[Block], None]
-
-
-def _unobserved(block: Block) -> None:
-    """See nothing."""
-
 
 def handshake(label_terms: LabelOwnerTerms, data_terms: DataOwnerTerms) -> Contract:
     """Let both sides state their terms; each comes to the same contract."""
@@ -76,12 +70,12 @@ class Pair:
         *,
         randomness: Randomness,
         charge: Charge = lambda *_: None,
-        observe: Observer = _unobserved,
+        observe: Callable[[Block], None] = lambda _: None,
     ) -> None:
         self._observe = observe
         flow = contract.flow
-        label_keys, data_evaluator = make_halves(contract, Role.LABEL_OWNER, randomness=randomness)
-        data_keys, label_evaluator = make_halves(contract, Role.DATA_OWNER, randomness=randomness)
+        label_keys, data_evaluator = self._halves(contract, Role.LABEL_OWNER, randomness=randomness)
+        data_keys, label_evaluator = self._halves(contract, Role.DATA_OWNER, randomness=randomness)
         self.label_weight_seed = None if flow.initial is None else randomness.seed()
         self.label_owner = flow.label_owner(
             contract,
@@ -119,6 +113,11 @@ class Pair:
     def weights(self) -> RingArray:
         """Add the shares up, which neither party can: uint64 (in_features, out_features)."""
         return self.label_owner.share + self.data_owner.state().share_DK
+
+    def _halves(
+        self, contract: Contract, key_holder: Role, *, randomness: Randomness
+    ) -> tuple[KeyHolder | None, Evaluator | None]:
+        return make_halves(contract, key_holder, randomness=randomness)
 
     def _to_data_owner(self, blocks: Iterable[Block]) -> None:
         for block in blocks:

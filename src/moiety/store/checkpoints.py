@@ -159,6 +159,20 @@ class Checkpoints:
         sync_folder(self._folder)
 
 
+def fact(saved: Saved, name: str, kind: type[Any]) -> Any:
+    """Return a fact of a checkpoint.
+
+    Raises:
+        CheckpointCorruptError: it has none of that name, or of another type.
+    """
+    value = saved.facts.get(name)
+    if not isinstance(value, kind):
+        raise CheckpointCorruptError(
+            f"a checkpoint holds no {name}", hint="each party needs a folder of its own"
+        )
+    return value
+
+
 def open_checkpoints(folder: Path, settings: Checkpointing, *, listener: Listener) -> Checkpoints:
     """Return the checkpoints of a run file.
 

@@ -36,11 +36,11 @@ from moiety.net.channel import memory_pair
 from moiety.net.identity import create_identity
 from moiety.net.session import Session
 from moiety.nn import bottom
+from moiety.nn.bottom import fixed_activations
 from moiety.party.data_owner import activations
 from moiety.party.data_owner import prepared as prepared_module
 from moiety.party.data_owner.activations import ActivationTable
 from moiety.party.data_owner.features import (
-    fixed_features,
     open_ledger,
     read_features,
     wanted_features,
@@ -168,7 +168,7 @@ def test_session_keeps_its_prepared_table(files: Files) -> None:
     with closing(prepare(settings, table, draft=draft, start=start, listener=SILENT)) as prepared:
         kept = prepared.activations
         assert isinstance(kept, ActivationTable)
-        expected, _ = fixed_features(prepared.preparation.transform(table))
+        expected, _ = fixed_activations(prepared.preparation.transform(table))
         rows = np.array([599, 3, 3, 0])
         for found, wanted in zip(
             kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True

@@ -27,18 +27,3 @@ Leaks:
 Reference: ISO/IEC 18033-6; Paillier, Eurocrypt 1999; Damgard, Jurik and Nielsen, "A generalization of
 Paillier's public-key system with applications to electronic voting", 2010; NIST SP 800-57 part 1 (key sizes).
 """
-
-from moiety.crypto.paillier.evaluator import PaillierEvaluator
-from moiety.crypto.paillier.key_holder import PaillierKeyHolder
-from moiety.crypto.paillier.packing import PaillierPlan
-from moiety.crypto.paillier.scheme import LEGACY, STANDARD, TESTING_ONLY, PaillierScheme
-
-__all__ = [
-    "LEGACY",
-    "STANDARD",
-    "TESTING_ONLY",
-    "PaillierEvaluator",
-    "PaillierKeyHolder",
-    "PaillierPlan",
-    "PaillierScheme",
-]

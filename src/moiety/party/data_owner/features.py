@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from numpy.typing import NDArray
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import Totals
 from moiety.config.source import Query
 from moiety.contract.schedule import RowIndices
-from moiety.crypto.ring import encode_activations
 from moiety.data.columns import exact_ids
 from moiety.data.look import look
 from moiety.data.periods import split_column
@@ -23,15 +21,7 @@ from moiety.data.preparation import Preparation, Unfitted, chosen_features
 from moiety.data.table import Table, read_table
 from moiety.data.table_pass import TablePass
 from moiety.party.alignment import own_assignment
-from moiety.protocol.dither import row_digests
-from moiety.protocol.state import Features
 from moiety.store.ledger import Ledger, read_ledger
-
-
-def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
-    """Take prepared columns as activations; return them, and how many were clipped."""
-    activation_ND, clipped = encode_activations(values_NC)
-    return Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND)), clipped
 
 
 def wanted_features(settings: Settings, table: Table) -> Unfitted:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from moiety.config import load_label_owner_run
 from moiety.config.listener import SILENT, Listener
-from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.crypto.sampling import SystemRandomness
 from moiety.data.columns import exact_ids
 from moiety.data.table import read_table
 from moiety.errors import ConfigError
@@ -17,7 +17,6 @@ def align(
     path: str | Path,
     *,
     channel: Channel | None = None,
-    randomness: Randomness | None = None,
     listener: Listener = SILENT,
 ) -> str:
     """Align the tables and keep the result on both sides; return what was found, in a sentence.
@@ -25,7 +24,6 @@ def align(
     Args:
         path: the label owner's run file, with id columns.
         channel: an open connection; made from the run file when left out.
-        randomness: where seeds come from; the operating system when left out.
         listener: told how far a long alignment is.
 
     Raises:
@@ -48,7 +46,7 @@ def align(
     )
     session = open_session(settings, channel=channel, listener=listener)
     try:
-        source = randomness or SystemRandomness()
+        source = SystemRandomness()
         aligned = align_with_data_owner(session, settings, table, randomness=source, listener=listener)
         finish(session)
     except BaseException as error:

@@ -7,7 +7,7 @@ owner's run.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,6 @@ from moiety.protocol.resume import Mark, mark_block, read_mark, require_same_tab
 from moiety.store.checkpoints import Checkpoints, Saved
 from moiety.store.files import Arrays, Facts
 from moiety.store.tree import flatten, rebuild
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +44,14 @@ class Rhythm:
 
     Args:
         every: as in the run file: "60 s", "100 steps", "epoch" or "never".
-        clock: seconds since any moment.
     """
 
-    def __init__(self, every: str, *, clock: Clock = time.monotonic) -> None:
+    def __init__(self, every: str) -> None:
         number, _, unit = every.partition(" ")
         self._seconds = float(number) if unit == "s" else None
         self._steps = int(number) if unit == "steps" else None
         self._epochs = every == "epoch"
         self.never = every == "never"
-        self._clock = clock
         self._last: tuple[float, int] | None = None
 
     def due(self, place: Place, *, updates: int) -> bool:
@@ -64,14 +60,14 @@ class Rhythm:
             return not self.never
         seconds, steps = self._last
         if self._seconds is not None:
-            return self._clock() - seconds >= self._seconds
+            return time.monotonic() - seconds >= self._seconds
         if self._steps is not None:
             return updates - steps >= self._steps
         return place.batch == 0 and updates > steps
 
     def taken(self, *, updates: int) -> None:
         """Count from here."""
-        self._last = (self._clock(), updates)
+        self._last = (time.monotonic(), updates)
 
 
 class Keeper(Secret):

@@ -16,7 +16,7 @@ from moiety.errors import CheckpointCorruptError, CheckpointMismatchError, Confi
 from moiety.net.session import Session
 from moiety.party.label_owner.checkpoints import saved_place
 from moiety.protocol.resume import read_resumed, require_same, resume_block
-from moiety.store.checkpoints import FOLDER, Saved, open_checkpoints
+from moiety.store.checkpoints import FOLDER, Saved, fact, open_checkpoints
 
 
 class Past(Secret):
@@ -76,8 +76,8 @@ class Past(Secret):
         newest = self._found[0]
         require_same(newest.facts.get("terms", {}), now, whose="own")
         update = {
-            "resumes": _text(newest, "run"),
-            "order": _text(newest, "order"),
+            "resumes": fact(newest, "run", str),
+            "order": fact(newest, "order", str),
             "epochs_done": saved_place(newest).epoch,
         }
         return now.model_copy(update=update)
@@ -113,7 +113,7 @@ class Past(Secret):
     def seed(self) -> Seed:
         """Return this side's seed of the run."""
         assert self._restored is not None
-        return Seed(bytes.fromhex(_text(self._restored, "seed")))
+        return Seed(bytes.fromhex(fact(self._restored, "seed", str)))
 
     def share(self) -> dict[str, Any]:
         """Return the arguments of `open_machine` that a run which goes on has."""
@@ -122,12 +122,3 @@ class Past(Secret):
         if "share" not in self._restored.arrays:
             raise CheckpointCorruptError("a checkpoint holds no share")
         return {"share": self._restored.arrays["share"], "updates": self._restored.mark.updates}
-
-
-def _text(saved: Saved, name: str) -> str:
-    value = saved.facts.get(name)
-    if not isinstance(value, str):
-        raise CheckpointCorruptError(
-            f"a checkpoint holds no {name}", hint="each party needs a folder of its own"
-        )
-    return value

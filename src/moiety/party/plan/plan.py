@@ -20,7 +20,7 @@ from moiety.crypto.ring import (
     Z_BITS,
     Z_LIMIT_BITS,
 )
-from moiety.crypto.sampling import Randomness, SystemRandomness
+from moiety.crypto.sampling import SystemRandomness
 from moiety.errors import PolicyError
 from moiety.party.plan.cost import Forecast, Line, forecast, measure_here
 from moiety.party.plan.options import Options, contract_of, training_of
@@ -91,7 +91,6 @@ def plan(
     *,
     line: Line,
     timed: bool = True,
-    randomness: Randomness | None = None,
 ) -> Plan:
     """Forecast the training that a run file describes.
 
@@ -100,7 +99,6 @@ def plan(
         options: what the peer decides, and what is to be tried out.
         line: the connection that is planned for.
         timed: measure this machine; otherwise seconds are left out.
-        randomness: where the seeds of the measurement come from; the operating system when left out.
 
     Raises:
         ConfigError: an option is missing or not usable, or the run file is not.
@@ -115,7 +113,7 @@ def plan(
     contract, threads = contract_of(settings, training), available_threads()
     measure, assumed = None, [*training.assumed]
     if timed and contract.label_owner.scheme == "rlwe":
-        measure = measure_here(contract, randomness=randomness or SystemRandomness(), threads=threads)
+        measure = measure_here(contract, randomness=SystemRandomness(), threads=threads)
         assumed.append(f"both machines are like this one with {threads} threads; networks take no time")
     elif timed:
         assumed.append("seconds are not forecast: only those of rlwe are measured")

@@ -5,7 +5,7 @@ depend on values. Every block is put into a frame and taken out of it. Imported 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -25,6 +25,7 @@ from moiety.protocol.dither import RowDigests, row_digests
 from moiety.protocol.handshake import make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.messages import Block
+from moiety.protocol.simulate import Pair
 
 REPETITIONS: Final = 3
 BUDGET_SECONDS: Final = 6.0
@@ -83,61 +84,46 @@ def calibrate(
     return Calibration(opening=opening, fresh=fresh, kept=kept)
 
 
-class _Pair:
-    """Both parties, each with a stopwatch."""
+class _Pair(Pair):
+    """Both parties, each with a stopwatch.
+
+    Attributes:
+        opening: seconds for keys and W_0.
+    """
 
     def __init__(self, contract: Contract, *, randomness: Randomness, threads: int) -> None:
-        self._contract = contract
+        self._contract, self._threads = contract, threads
         self._seconds = dict.fromkeys(Role, 0.0)
-        self._randomness, self._threads = randomness, threads
-        label_keys, data_evaluator = self._halves(Role.LABEL_OWNER)
-        data_keys, label_evaluator = self._halves(Role.DATA_OWNER)
-        flow = contract.flow
-        self._label_owner: LabelOwner = flow.label_owner(
-            contract,
-            keys=label_keys,
-            evaluator=label_evaluator,
-            weight_seed=None if flow.initial is None else randomness.seed(),
-            randomness=randomness,
-        )
-        self._data_owner: DataOwner = flow.data_owner(
-            contract,
-            keys=data_keys,
-            evaluator=data_evaluator,
-            features=_Zeros(contract),
-            state=None,
-            charge=lambda *_: None,
-            randomness=randomness,
-        )
-        self._send(Role.DATA_OWNER, self._data_owner.open(randomness.seed()))
-        self._send(Role.LABEL_OWNER, self._label_owner.start())
+        super().__init__(contract, _Zeros(contract), randomness=randomness)
         self.opening = self._taken()
 
     def exchange(self, epoch: int, *, training: bool) -> Work:
         """Run the only batch of an epoch."""
         contract = self._contract
         (handle,) = contract.schedule.batches(Split.TRAIN, epoch=epoch)
-        self._send(Role.LABEL_OWNER, self._label_owner.request(handle, training=training))
-        self._label_owner.z()
+        self.forward(handle, training=training)
         if training:
             shape = (handle.rows, contract.out_features)
             input_NK = np.zeros(shape, dtype=np.int64) if contract.trains_bottom else None
-            update = self._label_owner.update(np.zeros(shape, dtype=np.uint64), input_NK)
-            self._send(Role.LABEL_OWNER, update)
+            self.update(np.zeros(shape, dtype=np.uint64), input_NK)
         return self._taken()
 
-    def _halves(self, key_holder: Role) -> tuple[KeyHolder | None, Evaluator | None]:
-        contract, threads = self._contract, self._threads
+    def _halves(
+        self, contract: Contract, key_holder: Role, *, randomness: Randomness
+    ) -> tuple[KeyHolder | None, Evaluator | None]:
         with self._timing(key_holder):
-            keys = make_keys(contract, key_holder, randomness=self._randomness, threads=threads)
+            keys = make_keys(contract, key_holder, randomness=randomness, threads=self._threads)
             shown = public_key(keys)
         with self._timing(key_holder.peer):
-            return keys, read_public_key(contract, key_holder, shown, threads=threads)
+            return keys, read_public_key(contract, key_holder, shown, threads=self._threads)
 
-    def _send(self, sender: Role, blocks: Iterable[Block]) -> None:
-        for block in self._computed(sender, blocks):
-            answer = self._received(sender.peer, block)
-            self._send(sender.peer, answer)
+    def _to_data_owner(self, blocks: Iterable[Block]) -> None:
+        for block in self._computed(Role.LABEL_OWNER, blocks):
+            self._to_label_owner(self._answers(self.data_owner, block))
+
+    def _to_label_owner(self, blocks: Iterable[Block]) -> None:
+        for block in self._computed(Role.DATA_OWNER, blocks):
+            self._to_data_owner(self._answers(self.label_owner, block))
 
     def _computed(self, sender: Role, blocks: Iterable[Block]) -> Iterator[Block]:
         iterator = iter(blocks)
@@ -148,12 +134,10 @@ class _Pair:
                 return
             yield block
 
-    def _received(self, receiver: Role, block: Block) -> list[Block]:
-        receive: Callable[[Block], Iterable[Block]] = (
-            self._label_owner.receive if receiver is Role.LABEL_OWNER else self._data_owner.receive
-        )
-        with self._timing(receiver):
-            return list(receive(_framed(block, sender=receiver.peer)))
+    def _answers(self, receiver: LabelOwner | DataOwner, block: Block) -> list[Block]:
+        role = Role.LABEL_OWNER if receiver is self.label_owner else Role.DATA_OWNER
+        with self._timing(role):
+            return list(receiver.receive(_framed(block, sender=role.peer)))
 
     @contextmanager
     def _timing(self, role: Role) -> Iterator[None]:
