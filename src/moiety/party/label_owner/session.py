@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.contract import stated
@@ -29,6 +28,7 @@ from moiety.net.events import CONNECTED, log_agreed
 from moiety.net.session import Session
 from moiety.party.alignment import AlignedTable
 from moiety.party.label_owner.blocks import BlockFile
+from moiety.party.threads import available_threads
 from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.messages import Block, Kind
@@ -120,7 +120,7 @@ def open_machine(
         weight_seed: of this side's part of W_0.
     """
     keep_contract(folder, contract)
-    threads = torch.get_num_threads()
+    threads = available_threads()
     keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
     session.send([public_key(keys)])
     evaluator = None
@@ -137,8 +137,7 @@ def open_machine(
         randomness=randomness,
     )
     session.send(machine.start())
-    while machine.waiting:
-        session.send(machine.receive(session.receive()))
+    session.drive(machine)
     return machine
 
 
@@ -163,8 +162,7 @@ def finish(session: Session) -> None:
     Raises:
         RemoteProtocolError: something else came.
     """
-    session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
-    block = session.receive()
+    block = session.ask(Block(kind=Kind.FINISH, step=0, payload=b""))
     if block.kind is not Kind.FINISH:
-        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was due")
+        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was expected")
     session.close()

@@ -1,0 +1,139 @@
+"""The data owner's table as one session uses it: fitted, prepared and turned into activations.
+
+Imported by the session's script.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from moiety.config import DataOwnerRun as Settings
+from moiety.contract.contract import Contract
+from moiety.contract.schedule import Split
+from moiety.crypto.sampling import derive
+from moiety.crypto.secret import Secret
+from moiety.data.preparation import Preparation
+from moiety.data.table import Table
+from moiety.data.table_pass import TablePass
+from moiety.party.alignment import Report
+from moiety.party.data_owner.activations import ActivationTable
+from moiety.party.data_owner.features import wanted_features
+from moiety.party.data_owner.start import Start
+from moiety.protocol.resume import table_digest
+from moiety.protocol.state import Activations
+from moiety.store.files import Arrays
+
+if TYPE_CHECKING:
+    from moiety.nn.bottom import BottomModel, TrainedActivations
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Prepared(Secret):
+    """What a session computes with.
+
+    Args:
+        preparation: of the columns.
+        in_features: the width of the activations.
+        activations: of the rows.
+        table: digest of what the session uses of the table, to tell whether a resumed run finds the same.
+        bottom: the bottom model, where there is one.
+        trained: the activations, where they are those of a bottom model that this session trains.
+    """
+
+    preparation: Preparation
+    in_features: int
+    activations: Activations
+    table: str
+    bottom: "BottomModel | None" = None
+    trained: "TrainedActivations | None" = None
+
+    def arrays(self) -> Arrays:
+        """Return the bottom model's weights as they are now; nothing where there is none."""
+        return {} if self.bottom is None else self.bottom.arrays()
+
+    def end_sentences(self) -> Iterable[str]:
+        """Yield what there is to say of the activations when the session is over."""
+        if self.trained is not None and self.trained.clipped:
+            yield f"{self.trained.clipped} activations of the bottom model were clipped at 8"
+
+    def close(self) -> None:
+        """Give back what holds the rows for this session only."""
+        if isinstance(self.activations, ActivationTable):
+            self.activations.close()
+
+
+def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, report: Report) -> Prepared:
+    """Prepare the table for one session.
+
+    Args:
+        settings: the run file.
+        table: in the order of the contract.
+        draft: the contract but for the width, which comes of this; the schedule says which rows train.
+        start: with what was fitted and trained before.
+        report: told what is left out, clipped or drifts, in a sentence.
+
+    Raises:
+        ConfigError, DataError: the table, the rules or the bottom model cannot be used.
+        CheckpointError: nothing can be written beside the run's folder.
+    """
+    training = draft.schedule.split_rows(Split.TRAIN) if draft.training else None
+    columns = start.preparation or wanted_features(settings, table)
+    passed = TablePass(table, columns, training=training)
+    if settings.model.bottom is None:
+        return _laid_out(settings, passed, rows=table.rows, report=report)
+    return _behind_bottom(settings, passed, draft=draft, start=start, report=report)
+
+
+def _laid_out(settings: Settings, passed: TablePass, *, rows: int, report: Report) -> Prepared:
+    """Lay out the prepared columns, which are the activations, by rows."""
+    table = ActivationTable(settings.folder, passed, rows=rows)
+    try:
+        _report(passed.notes(), report, clipped=table.clipped, size=table.size)
+    except BaseException:
+        table.close()
+        raise
+    return Prepared(
+        preparation=passed.preparation,
+        in_features=table.in_features,
+        activations=table,
+        table=table_digest(table.digests),
+    )
+
+
+def _behind_bottom(
+    settings: Settings, passed: TablePass, *, draft: Contract, start: Start, report: Report
+) -> Prepared:
+    from moiety.nn.bottom import BottomModel, TrainedActivations  # noqa: PLC0415  PyTorch takes two seconds
+
+    values_NC = passed.stacked()
+    bottom = BottomModel(
+        settings, columns=values_NC.shape[1], seed=derive(start.weight_seed, b"bottom model")
+    )
+    if start.arrays:
+        bottom.load(start.arrays)
+    fixed, clipped = bottom.fixed(values_NC)
+    _report(passed.notes(), report, clipped=clipped, size=fixed.activation_ND.size)
+    trained = None
+    if draft.data_owner.activations == "trained":
+        trained = TrainedActivations(
+            bottom,
+            settings,
+            values_NC,
+            steps_per_epoch=draft.steps_per_epoch,
+            keep_epochs=draft.keeps_best,
+        )
+    return Prepared(
+        preparation=passed.preparation,
+        in_features=int(fixed.activation_ND.shape[1]),
+        activations=trained or fixed,
+        table=table_digest(values_NC),
+        bottom=bottom,
+        trained=trained,
+    )
+
+
+def _report(notes: Iterable[str], report: Report, *, clipped: int, size: int) -> None:
+    for sentence in notes:
+        report(sentence)
+    if clipped:
+        report(f"{clipped} of {size} activations lie beyond 8 and were clipped")
