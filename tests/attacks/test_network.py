@@ -42,7 +42,8 @@ from tests.support.pair import (
     repeat,
     training_handles,
 )
-from tests.support.wire import PATIENCE, Wire, WireRedial
+from tests.support.patience import PATIENCE
+from tests.support.wire import Wire, WireRedial
 
 BLOCKS = [Block(kind=Kind.WEIGHTS, step=number, payload=bytes([number])) for number in range(4)]
 BOUND = {"contract": b"c" * 32, "session": b"s" * 16}

@@ -30,6 +30,7 @@ from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.demo.twin import TwinLink
 from moiety.nn.bottom import BottomModel, TrainedActivations
+from moiety.nn.build import seed_torch
 from moiety.nn.fit import Batch, criterion_of, evaluate, fit
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import STEP_RULES
@@ -255,7 +256,7 @@ def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
 
 
 def _seed_networks(joined: Joined) -> None:
-    torch.manual_seed(int.from_bytes(derive(joined.label_seed, b"torch")[:7], "little"))
+    seed_torch(derive(joined.label_seed, b"torch"))
 
 
 def _timed(training: Callable[[Joined], dict[str, float]], joined: Joined) -> Row:

@@ -38,7 +38,12 @@ from moiety.nn import bottom
 from moiety.party.data_owner import activations
 from moiety.party.data_owner import prepared as prepared_module
 from moiety.party.data_owner.activations import ActivationTable
-from moiety.party.data_owner.features import fixed_features, open_ledger, read_features, wanted_features
+from moiety.party.data_owner.features import (
+    fixed_features,
+    open_ledger,
+    read_features,
+    wanted_features,
+)
 from moiety.party.data_owner.party import DataOwnerParty
 from moiety.party.data_owner.prepared import prepare
 from moiety.party.data_owner.provide import provide
@@ -153,7 +158,7 @@ def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
 
 
-def test_prepared_table_gives_the_rows_that_are_asked_for(files: Files) -> None:
+def test_session_keeps_its_prepared_table(files: Files) -> None:
     settings = load_data_owner_run(files.data_owner)
     table = read_features(settings)
     draft = contract_of(label=label_terms(rows=600), data=data_terms(rows=600))

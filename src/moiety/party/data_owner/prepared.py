@@ -57,7 +57,7 @@ class Prepared(Secret):
             yield f"{self.trained.clipped} activations of the bottom model were clipped at 8"
 
     def close(self) -> None:
-        """Give back what holds the rows for this session only."""
+        """Remove what was written to disk for this session only."""
         if isinstance(self.activations, ActivationTable):
             self.activations.close()
 
@@ -74,29 +74,29 @@ def prepare(settings: Settings, table: Table, *, draft: Contract, start: Start, 
 
     Raises:
         ConfigError, DataError: the table, the rules or the bottom model cannot be used.
-        CheckpointError: nothing can be written beside the run's folder.
+        CheckpointError: prepared columns cannot be written beside the run's folder.
     """
     training = draft.schedule.split_rows(Split.TRAIN) if draft.training else None
-    columns = start.preparation or wanted_features(settings, table)
-    passed = TablePass(table, columns, training=training)
+    passed = TablePass(table, start.preparation or wanted_features(settings, table), training=training)
     if settings.model.bottom is None:
-        return _laid_out(settings, passed, rows=table.rows, report=report)
+        return _kept(settings, passed, rows=table.rows, report=report)
     return _behind_bottom(settings, passed, draft=draft, start=start, report=report)
 
 
-def _laid_out(settings: Settings, passed: TablePass, *, rows: int, report: Report) -> Prepared:
-    """Lay out the prepared columns, which are the activations, by rows."""
-    table = ActivationTable(settings.folder, passed, rows=rows)
+def _kept(settings: Settings, passed: TablePass, *, rows: int, report: Report) -> Prepared:
+    """Keep the prepared columns, which are the activations."""
+    kept = ActivationTable(settings.folder, passed, rows=rows)
     try:
-        _report(passed.notes(), report, clipped=table.clipped, size=table.size)
+        _report_notes(passed, report)
     except BaseException:
-        table.close()
+        kept.close()
         raise
+    _report_clipped(kept.clipped, kept.size, report)
     return Prepared(
         preparation=passed.preparation,
-        in_features=table.in_features,
-        activations=table,
-        table=table_digest(table.digests),
+        in_features=kept.in_features,
+        activations=kept,
+        table=table_digest(kept.digests),
     )
 
 
@@ -106,13 +106,14 @@ def _behind_bottom(
     from moiety.nn.bottom import BottomModel, TrainedActivations  # noqa: PLC0415  PyTorch takes two seconds
 
     values_NC = passed.stacked()
+    _report_notes(passed, report)
     bottom = BottomModel(
         settings, columns=values_NC.shape[1], seed=derive(start.weight_seed, b"bottom model")
     )
     if start.arrays:
         bottom.load(start.arrays)
     fixed, clipped = bottom.fixed(values_NC)
-    _report(passed.notes(), report, clipped=clipped, size=fixed.activation_ND.size)
+    _report_clipped(clipped, fixed.activation_ND.size, report)
     trained = None
     if draft.data_owner.activations == "trained":
         trained = TrainedActivations(
@@ -132,8 +133,11 @@ def _behind_bottom(
     )
 
 
-def _report(notes: Iterable[str], report: Report, *, clipped: int, size: int) -> None:
-    for sentence in notes:
+def _report_notes(passed: TablePass, report: Report) -> None:
+    for sentence in passed.notes():
         report(sentence)
+
+
+def _report_clipped(clipped: int, size: int, report: Report) -> None:
     if clipped:
         report(f"{clipped} of {size} activations lie beyond 8 and were clipped")

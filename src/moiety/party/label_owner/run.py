@@ -27,6 +27,7 @@ from moiety.net.channel import Channel
 from moiety.net.events import MODEL_SAVED, RUN_RESUMED
 from moiety.net.interrupts import Interrupts
 from moiety.net.session import Session
+from moiety.nn.build import seed_torch
 from moiety.nn.fit import Batch
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import STEP_RULES
@@ -387,7 +388,7 @@ def _begun(
 
 def _seed_torch(seed: Seed, purpose: bytes, *numbers: int) -> None:
     context = [number.to_bytes(8, "little") for number in numbers]
-    torch.manual_seed(int.from_bytes(derive(seed, purpose, *context)[:7], "little"))
+    seed_torch(derive(seed, purpose, *context))
 
 
 def _check_labels(settings: Settings, table: Table) -> None:
