@@ -26,6 +26,13 @@ from tests.support.parties import (
 
 pytestmark = pytest.mark.slow
 
+LIBRARIES = """
+import atexit, sys
+large = ("torch", "sklearn", "scipy")
+atexit.register(lambda: print("loaded:", [name for name in large if name in sys.modules]))
+"""
+"""Says at the end which of the libraries that take seconds to load were loaded."""
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
@@ -48,7 +55,7 @@ def require_error(outcome: Outcome, code: int, says: str, hint: str) -> None:
 
 
 def test_provide_once_answers_one_training(files: Files) -> None:
-    with process("provide", "--once", files.data_owner) as provider:
+    with process("provide", "--once", files.data_owner, prelude=LIBRARIES) as provider:
         address = address_in(provider.wait_for("600 rows ready"))
         configure(files.label_owner, {"peer.dial": address})
         with process("train", files.label_owner) as trainer:
@@ -61,6 +68,7 @@ def test_provide_once_answers_one_training(files: Files) -> None:
         assert words in trained.output
     assert "bank is connected" in provided.output
     assert "finished; z released per row so far: 8 of 640" in provided.output
+    assert "loaded: []" in provided.output  # a data owner without a bottom model needs none of them
     assert {path.name for path in (files.label_owner.parent / "small").iterdir()} == {
         "contract.json",
         "model.json",

@@ -18,7 +18,6 @@ from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.errors import CheckpointCorruptError, CheckpointMismatchError, RemoteProtocolError
 from moiety.net.events import CHECKPOINT_WRITTEN, Log
-from moiety.nn.bottom import TrainedActivations
 from moiety.party.data_owner.party import DataOwnerParty, Script, Wait
 from moiety.party.data_owner.prepared import Prepared
 from moiety.party.data_owner.start import Start
@@ -140,8 +139,8 @@ def restore(saved: Saved, machine: DataOwner, prepared: Prepared) -> None:
     """
     trees = _fact(saved, "parts", dict)
     machine.candidates.load(rebuild(trees["candidates"], saved.arrays))
-    if isinstance(prepared.activations, TrainedActivations):
-        prepared.activations.load(rebuild(trees["features"], saved.arrays), saved.arrays)
+    if prepared.trained is not None:
+        prepared.trained.load(rebuild(trees["features"], saved.arrays), saved.arrays)
 
 
 class OwnCheckpoints(Secret):
@@ -223,8 +222,8 @@ class OwnCheckpoints(Secret):
 
     def _parts(self, machine: DataOwner) -> tuple[Facts, Arrays]:
         parts: dict[str, Any] = {"candidates": machine.candidates.state()}
-        if isinstance(self._prepared.activations, TrainedActivations):
-            parts["features"] = self._prepared.activations.state()
+        if self._prepared.trained is not None:
+            parts["features"] = self._prepared.trained.state()
         trees: Facts = {}
         arrays: Arrays = {}
         for name, part in parts.items():

@@ -5,8 +5,6 @@ Imported by the session's script.
 
 from dataclasses import dataclass
 
-import torch
-
 from moiety.contract.agreement import revealed_lines
 from moiety.contract.contract import Contract
 from moiety.contract.products import Role
@@ -20,6 +18,7 @@ from moiety.party.data_owner.party import FINISHED, DataOwnerParty, Script, Wait
 from moiety.party.data_owner.prepared import Prepared
 from moiety.party.data_owner.release import Release
 from moiety.party.data_owner.start import Start
+from moiety.party.threads import available_threads
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import make_keys, public_key, read_public_key
 from moiety.protocol.messages import Block, Kind
@@ -168,7 +167,7 @@ def open_machine(
     contract, party = agreed.contract, agreed.party
     release.begin()
     keep_contract(party.settings.folder, contract)
-    threads = torch.get_num_threads()
+    threads = available_threads()
     evaluator = read_public_key(contract, Role.LABEL_OWNER, block, threads=threads)
     keys = make_keys(contract, Role.DATA_OWNER, randomness=party.randomness, threads=threads)
     if keys is not None:

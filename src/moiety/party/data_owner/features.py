@@ -13,13 +13,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import Totals
 from moiety.config.source import Query
-from moiety.contract.schedule import RowIndices
 from moiety.data.columns import exact_ids
 from moiety.data.look import look
 from moiety.data.periods import split_column
-from moiety.data.preparation import Preparation, Unfitted, chosen_features
+from moiety.data.preparation import Unfitted, chosen_features
 from moiety.data.table import Table, read_table
-from moiety.data.table_pass import TablePass
 from moiety.party.alignment import own_assignment
 from moiety.store.ledger import Ledger, read_ledger
 
@@ -33,20 +31,6 @@ def wanted_features(settings: Settings, table: Table) -> Unfitted:
     besides = (*settings.table.id, *split_column(settings.split))
     features = chosen_features(settings.table.features, table, besides=besides)
     return Unfitted(features=features, rules=settings.prepare)
-
-
-def pass_over(
-    settings: Settings, table: Table, *, saved: Preparation | None, training: RowIndices | None
-) -> TablePass:
-    """Prepare the table, in one pass that is yet to be taken.
-
-    Args:
-        settings: the run file.
-        table: in the order of the contract.
-        saved: of a model, or of a run that is resumed; None where the preparation is to be fitted.
-        training: the training rows; None where the rows are to be scored.
-    """
-    return TablePass(table, saved or wanted_features(settings, table), training=training)
 
 
 def open_features(settings: Settings) -> Table:

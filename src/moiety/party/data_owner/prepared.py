@@ -5,6 +5,7 @@ Imported by the session's script.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config.listener import Listener
@@ -15,13 +16,15 @@ from moiety.crypto.secret import Secret
 from moiety.data.preparation import Preparation
 from moiety.data.table import Table
 from moiety.data.table_pass import TablePass
-from moiety.nn.bottom import BottomModel, TrainedActivations
 from moiety.party.data_owner.activations import ActivationTable
-from moiety.party.data_owner.features import pass_over
+from moiety.party.data_owner.features import wanted_features
 from moiety.party.data_owner.start import Start
 from moiety.protocol.resume import table_digest
-from moiety.protocol.state import Features
+from moiety.protocol.state import Activations
 from moiety.store.files import Arrays
+
+if TYPE_CHECKING:
+    from moiety.nn.bottom import BottomModel, TrainedActivations
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,13 +37,15 @@ class Prepared(Secret):
         activations: of the rows.
         table: digest of what the session uses of the table, to tell whether a resumed run finds the same.
         bottom: the bottom model, where there is one.
+        trained: the activations, where they are those of a bottom model that this session trains.
     """
 
     preparation: Preparation
     in_features: int
-    activations: ActivationTable | Features | TrainedActivations
+    activations: Activations
     table: str
-    bottom: BottomModel | None = None
+    bottom: "BottomModel | None" = None
+    trained: "TrainedActivations | None" = None
 
     def arrays(self) -> Arrays:
         """Return the bottom model's weights as they are now; nothing where there is none."""
@@ -48,8 +53,8 @@ class Prepared(Secret):
 
     def end_sentences(self) -> Iterable[str]:
         """Yield what there is to say of the activations when the session is over."""
-        if isinstance(self.activations, TrainedActivations) and self.activations.clipped:
-            yield f"{self.activations.clipped} activations of the bottom model were clipped at 8"
+        if self.trained is not None and self.trained.clipped:
+            yield f"{self.trained.clipped} activations of the bottom model were clipped at 8"
 
     def close(self) -> None:
         """Remove what was written to disk for this session only."""
@@ -73,12 +78,8 @@ def prepare(
         ConfigError, DataError: the table, the rules or the bottom model cannot be used.
         CheckpointError: prepared columns cannot be written beside the run's folder.
     """
-    passed = pass_over(
-        settings,
-        table,
-        saved=start.preparation,
-        training=draft.schedule.split_rows(Split.TRAIN) if draft.training else None,
-    )
+    training = draft.schedule.split_rows(Split.TRAIN) if draft.training else None
+    passed = TablePass(table, start.preparation or wanted_features(settings, table), training=training)
     if settings.model.bottom is None:
         return _kept(settings, passed, rows=table.rows, listener=listener)
     return _behind_bottom(settings, passed, draft=draft, start=start, listener=listener)
@@ -104,6 +105,8 @@ def _kept(settings: Settings, passed: TablePass, *, rows: int, listener: Listene
 def _behind_bottom(
     settings: Settings, passed: TablePass, *, draft: Contract, start: Start, listener: Listener
 ) -> Prepared:
+    from moiety.nn.bottom import BottomModel, TrainedActivations  # noqa: PLC0415  PyTorch takes two seconds
+
     values_NC = passed.stacked()
     _report_notes(passed, listener)
     bottom = BottomModel(
@@ -113,9 +116,9 @@ def _behind_bottom(
         bottom.load(start.arrays)
     fixed, clipped = bottom.fixed(values_NC)
     _report_clipped(clipped, fixed.activation_ND.size, listener)
-    activations: Features | TrainedActivations = fixed
+    trained = None
     if draft.data_owner.activations == "trained":
-        activations = TrainedActivations(
+        trained = TrainedActivations(
             bottom,
             settings,
             values_NC,
@@ -125,9 +128,10 @@ def _behind_bottom(
     return Prepared(
         preparation=passed.preparation,
         in_features=int(fixed.activation_ND.shape[1]),
-        activations=activations,
+        activations=trained or fixed,
         table=table_digest(values_NC),
         bottom=bottom,
+        trained=trained,
     )
 
 

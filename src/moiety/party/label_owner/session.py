@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from moiety.config import LabelOwnerRun as Settings
 from moiety.config.listener import Listener
@@ -30,6 +29,7 @@ from moiety.net.events import CONNECTED, log_agreed
 from moiety.net.session import Session
 from moiety.party.alignment import AlignedTable
 from moiety.party.label_owner.blocks import BlockFile
+from moiety.party.threads import available_threads
 from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.messages import Block, Kind
@@ -122,7 +122,7 @@ def open_machine(
         weight_seed: of this side's part of W_0.
     """
     keep_contract(folder, contract)
-    threads = torch.get_num_threads()
+    threads = available_threads()
     keys = make_keys(contract, Role.LABEL_OWNER, randomness=randomness, threads=threads)
     session.send([public_key(keys)])
     evaluator = None
