@@ -1,13 +1,18 @@
-# Set-up and daily commands. `make demo` and `make test` need Python 3.11 or later with venv and headers,
-# make and a C++ compiler; they make everything else themselves.
+# Set-up and daily commands. `make install`, `make demo` and `make test` need Python 3.11 or later with venv and
+# headers, make and a C++ compiler; they make everything else themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
 
-.PHONY: demo test campaign faults fuzz check bench bench-full bench-instructions paper clean
+.PHONY: install demo test campaign faults fuzz check bench bench-full bench-instructions paper clean
 
-demo: $(VENV)/installed
+# For use: without what only tests and checks need.
+install: $(VENV)/usable
+	@echo "moiety is installed in $(CURDIR)/$(VENV). Type this in each shell that is to use it:"
+	@echo "    . $(CURDIR)/$(VENV)/bin/activate"
+
+demo: $(VENV)/usable
 	rm -rf demo-run
 	$(BIN)/moiety demo demo-run
 
@@ -60,10 +65,14 @@ clean:
 	rm -rf $(VENV) build demo-run .coverage* .mypy_cache .ruff_cache .hypothesis
 
 # Reinstalled when the build or the dependencies change; Python sources are used where they lie.
-$(VENV)/installed: $(SOURCES)
+$(VENV)/usable: $(SOURCES)
 	@sh scripts/check_machine.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	PYTHON=$(BIN)/python sh scripts/install_torch.sh
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group test --group check
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/usable
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group test --group check
 	touch $@

@@ -15,7 +15,7 @@ from benchmarks.measure import Record, Stages
 from benchmarks.products import Product, total_of
 from benchmarks.scaling import Counts, Scaled, counted, linear, scaled_records
 from benchmarks.shapes import MULTIPLIER_BITS, Bytes, Size, require_equal, signed
-from moiety.crypto.schemes import SchemeName
+from moiety.config import SchemeName
 
 KEY_BITS: Final = (2048, 3072)
 OWN: Final[tuple[SchemeName, ...]] = ("paillier-legacy", "paillier")

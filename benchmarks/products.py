@@ -9,12 +9,13 @@ import numpy as np
 from benchmarks.measure import Record, Stages, Times, measure
 from benchmarks.results import single
 from benchmarks.shapes import MULTIPLIER_BITS, STAGES, Bytes, Size, require_equal, words
+from moiety.config import SchemeName
 from moiety.crypto.kernel import matmul
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import DITHERED_SPARE_BITS
 from moiety.crypto.sampling import SystemRandomness
 from moiety.crypto.scheme import ProductNeed, ProductShape
-from moiety.crypto.schemes import SchemeName, scheme_for
+from moiety.crypto.schemes import scheme_for
 
 CLEAR_RUNS: Final = 15
 WARM_UP: Final = 2

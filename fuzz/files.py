@@ -18,9 +18,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from moiety.config import load_run
-from moiety.contract.agreement import digest_of
+from moiety.contract.agreement import content_digest
 from moiety.protocol.resume import Mark
-from moiety.store.checkpoints import FOLDER, Checkpoints, _digest_of
+from moiety.store.checkpoints import FOLDER, Checkpoints, _arrays_digest
 from moiety.store.contract import keep_contract, kept_contract
 from moiety.store.files import digest
 from moiety.store.ledger import Ledger
@@ -81,7 +81,7 @@ def _checkpoints(name: str) -> tuple[Checkpoints, Path]:
 
 def _with_facts(content: bytes) -> bytes:
     arrays = {"share": np.zeros((2, 1), dtype=np.uint64)}
-    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": _digest_of(arrays)}
+    facts = {"run": _RUN, "mark": f"3-{bytes(32).hex()}", "version": 1, "sha256": _arrays_digest(arrays)}
     facts |= _object(content)
     facts["digest"] = digest({name: value for name, value in facts.items() if name != "digest"})
     return save(arrays, metadata={"facts": json.dumps(facts)})
@@ -99,7 +99,7 @@ def load_contract(data: bytes) -> None:
     how, content = data[:1], data[1:]
     if how == b"s":
         values = _object(content)
-        text = json.dumps({**values, "digest": digest_of(_part(values, "content"))}).encode()
+        text = json.dumps({**values, "digest": content_digest(_part(values, "content"))}).encode()
     else:
         text = content
     (scratch() / "contract.json").write_bytes(text)

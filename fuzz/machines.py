@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from moiety.contract.flow import matrix_sizes
 from moiety.contract.products import Product, Role
 from moiety.contract.schedule import Split
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
@@ -20,7 +21,6 @@ from moiety.net.session import Session
 from moiety.protocol.blind import BlindLabelOwner
 from moiety.protocol.handshake import DataOwnerHandshake, LabelOwnerHandshake
 from moiety.protocol.messages import Block, Kind, Request, encode_request
-from moiety.protocol.product import matrix_sizes
 from tests.support.pair import contract_of, data_terms, label_terms, machines, training_handles
 
 MOST_BLOCKS: Final = 64
@@ -197,7 +197,9 @@ def _hello(data: bytes, usual: LabelOwnerTerms | DataOwnerTerms) -> Block:
     if data[:1] == b"\xff":
         return Block(kind=Kind.HELLO, step=0, payload=data[1:])
     terms = json.loads(encode_terms(usual))
-    names = [*terms, "unknown"]
+    nested = [part for part in terms.values() if isinstance(part, dict)]
+    places = [(part, name) for part in (terms, *nested) for name in (*part, "unknown")]
     for at in range(0, min(len(data) - 1, 16), 2):
-        terms[names[data[at] % len(names)]] = _NASTY[data[at + 1] % len(_NASTY)]
+        part, name = places[data[at] % len(places)]
+        part[name] = _NASTY[data[at + 1] % len(_NASTY)]
     return Block(kind=Kind.HELLO, step=0, payload=json.dumps(terms).encode())

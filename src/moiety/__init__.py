@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from moiety.party.data_owner.provide import provide
     from moiety.party.label_owner.run import LabelOwnerRun, open_run
 
-__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "open_run", "provide"]
+    __version__: str
+
+__all__ = ["Batch", "InteractiveLinear", "LabelOwnerRun", "__version__", "open_run", "provide"]
 
 _HOMES = {
     "provide": "moiety.party.data_owner.provide",
@@ -26,6 +28,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that the cryptosystem can be imported without PyTorch."""
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - slower than all the rest of this file
+
+        return version(__name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'moiety' has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - lazy by intent

@@ -187,10 +187,10 @@ class PolicyError(MoietyError):
 
     exit_code = 8
 
-    def __init__(self, *, limit: str, allowed: object, asked: object) -> None:
+    def __init__(self, *, limit: str, allowed: object, asked: object, meaning: str, remedy: str) -> None:
         super().__init__(
-            f"the data owner's policy allows {limit} {allowed!s}, and {asked!s} was asked for",
-            hint=f"ask for less, or agree with the data owner on a different {limit}",
+            f"the data owner's policy allows {limit} {allowed!s}, and {asked!s} was asked for ({meaning})",
+            hint=_policy_hint(limit, remedy),
         )
         self.limit = limit
         self.allowed = allowed
@@ -200,10 +200,14 @@ class PolicyError(MoietyError):
 class PeerPolicyError(PolicyError, PeerAbortedError):
     """The peer stopped at a limit of the data owner's policy, and said which."""
 
-    def __init__(self, limit: str) -> None:
+    def __init__(self, *, limit: str, meaning: str, remedy: str) -> None:
         MoietyError.__init__(
             self,
-            f"the peer stopped the session at {limit}, a limit of the data owner's policy",
-            hint=f"ask for less, or agree with the data owner on a different {limit}",
+            f"the peer stopped the session at {limit}, a limit of the data owner's policy ({meaning})",
+            hint=_policy_hint(limit, remedy),
         )
         self.limit = limit
+
+
+def _policy_hint(limit: str, remedy: str) -> str:
+    return f"{remedy}, or agree with the data owner on a different {limit}"

@@ -97,7 +97,7 @@ class AcmlRun:
         rows = ROWS * len(batches)
         words = {"protocol": "acml", "reveals": "gradients", "rows": rows}
         label = label_terms(**words, out_features=UNITS, epochs=1, batch=ROWS, validation=0.0, test=0.0)
-        data = data_terms(**words, in_features=INPUTS, wide_layer=True)
+        data = data_terms(**words, in_features=INPUTS, policy={"wide_layer": True})
         self.contract = contract_of(label=label, data=data, production=True)
         self._name = name
         activation_ND, _ = encode_activations(np.concatenate(batches))

@@ -7,8 +7,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from moiety.config import load_data_owner_run
-from moiety.contract.policy import Totals
+from moiety.config import Totals, load_data_owner_run
 from moiety.contract.products import Role
 from moiety.errors import MoietyError, PeerPolicyError, PolicyError
 from moiety.net.channel import MemoryChannel, memory_pair

@@ -171,7 +171,7 @@ def test_linear_inversion_of_z() -> None:
     """
     terms = {"rows": ROWS, "batch": ROWS, "validation": 0.0, "test": 0.0, "epochs": 1}
     label = label_terms(**terms, out_features=WIDE)
-    owner = data_terms(rows=ROWS, in_features=INPUTS, wide_layer=True)
+    owner = data_terms(rows=ROWS, in_features=INPUTS, policy={"wide_layer": True})
     contract = contract_of(label=label, data=owner)
     contract.check()
     table = bits_of("row 12", ROWS, INPUTS)
@@ -185,7 +185,7 @@ def test_linear_inversion_of_z() -> None:
     for width in (WIDE, INPUTS):
         with pytest.raises(PolicyError) as caught:
             handshake(label_terms(**terms, out_features=width), data_terms(rows=ROWS, in_features=INPUTS))
-        assert caught.value.limit == "out_features"
+        assert caught.value.limit == "wide_layer"
 
 
 # --- row 22
@@ -201,7 +201,7 @@ class FirstBatch:
         terms = {"rows": 1024, "batch": 1024, "validation": 0.0, "test": 0.0, "epochs": 1}
         self._contract = contract_of(
             label=label_terms(**terms, out_features=32),
-            data=data_terms(rows=1024, in_features=91, released_z_per_row_limit=640),
+            data=data_terms(rows=1024, in_features=91, policy={"released_z_per_row": 640}),
             production=True,
         )
         self._name = bytes([seed])

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moiety.config import load_data_owner_run
-from moiety.contract.policy import Totals
+from moiety.config import Totals, load_data_owner_run
 from moiety.crypto.sampling import SEED_BYTES, Seed
 from moiety.demo.local import attach_data_owner
 from moiety.errors import PeerPolicyError, PolicyError

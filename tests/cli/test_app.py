@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import moiety
 from moiety.cli.app import app, main
 from moiety.errors import MoietyError
 from tests.support.parties import Outcome, configure, make_parties, run_here
@@ -114,6 +115,26 @@ def test_help_fits_one_screen(command: list[str], monkeypatch: pytest.MonkeyPatc
     assert lines[0].startswith(" ".join(["Usage: moiety", *command]))
     assert len(lines) <= SCREEN_LINES
     assert max(len(line) for line in lines) <= 80
+
+
+def test_help_says_of_each_command_what_it_does_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run_here("--help").output
+    assert "..." not in listed.partition("Commands:")[2]
+    for name, command in typer.main.get_group(app).commands.items():
+        summary, _, rest = (command.help or "").partition("\n\n")
+        assert f"  {name:<8}  {summary}\n" in listed
+        assert rest.endswith("."), name
+
+
+def test_help_has_words_for_every_argument_and_option() -> None:
+    for name, command in typer.main.get_group(app).commands.items():
+        for each in command.params:
+            assert (getattr(each, "help", "") or "").endswith("."), f"{name} {each.name}"
+
+
+def test_version_is_printed() -> None:
+    assert run_here("--version") == Outcome(code=0, output=f"moiety {moiety.__version__}\n", errors="")
 
 
 def _kinds(kind: type[MoietyError]) -> list[type[MoietyError]]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from moiety.cli.contract import contract_lines, contract_values
-from moiety.config import load_data_owner_run, load_label_owner_run
-from moiety.contract.agreement import PER_SESSION, canonical, common_of, content_of, digest_of, grouped
+from moiety.config import Totals, load_data_owner_run, load_label_owner_run
+from moiety.contract.agreement import PER_SESSION, canonical, common_of, content_digest, content_of, grouped
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
 from moiety.demo.local import simulate
 from moiety.errors import CheckpointCorruptError, CheckpointError, ContractMismatchError
@@ -17,8 +17,6 @@ from moiety.protocol.simulate import handshake
 from moiety.store.contract import Kept, keep_contract, kept_contract
 from tests.support.pair import contract_of, data_terms, label_terms
 from tests.support.parties import Files, configure, make_parties, score
-
-TOTALS = ("released_z_per_row_before", "predictions_before", "steps_before", "runs_before")
 
 
 @pytest.fixture
@@ -46,9 +44,9 @@ def test_digest_is_independent_of_nonces_and_earlier_runs() -> None:
     first = contract_of()
     goes_on: dict[str, object] = {"resumes": "ab" * 16, "order": "cd" * 32}
     label = label_terms(nonce="33" * 32, epochs_done=1, **goes_on)
-    data = data_terms(nonce="44" * 32, **goes_on, **dict.fromkeys(TOTALS, 3))
+    data = data_terms(nonce="44" * 32, **goes_on, before=dict.fromkeys(Totals.model_fields, 3))
     second = contract_of(label=label, data=data)
-    assert digest_of(content_of(first)) == digest_of(content_of(second))
+    assert content_digest(content_of(first)) == content_digest(content_of(second))
     assert first.digest != second.digest  # frames stay bound to both nonces
     assert first.session != second.session
 
@@ -59,16 +57,18 @@ def test_digest_is_independent_of_nonces_and_earlier_runs() -> None:
         ("label", {"epochs": 3}),
         ("label", {"batch": 15}),
         ("label", {"software": "9.9"}),
-        ("data", {"steps_limit": 10**6}),
-        ("data", {"protocols": ("blind",)}),
-        ("data", {"wide_layer": True}),
+        ("data", {"policy": {"steps": 10**6}}),
+        ("data", {"policy": {"protocols": ("blind",)}}),
+        ("data", {"policy": {"wide_layer": True}}),
         ("data", {"software": "9.9"}),
     ],
 )
 def test_digest_depends_on_what_each_side_states(side: str, changes: dict[str, object]) -> None:
     label = label_terms(**(changes if side == "label" else {}))
     data = data_terms(**(changes if side == "data" else {}))
-    assert digest_of(content_of(contract_of(label=label, data=data))) != digest_of(content_of(contract_of()))
+    assert content_digest(content_of(contract_of(label=label, data=data))) != content_digest(
+        content_of(contract_of())
+    )
 
 
 def test_versions_of_moiety_may_differ_and_wire_versions_may_not() -> None:
@@ -81,7 +81,7 @@ def test_versions_of_moiety_may_differ_and_wire_versions_may_not() -> None:
 
 def test_canonical_json_is_the_same_in_any_order() -> None:
     assert canonical({"b": 1, "a": [0.1, None]}) == b'{"a":[0.1,null],"b":1}'
-    assert digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
+    assert content_digest({"b": 1, "a": 2}) == content_digest({"a": 2, "b": 1})
 
 
 def test_both_sides_keep_the_same_contract_in_every_run(files: Files) -> None:
@@ -171,7 +171,7 @@ def test_contract_that_cannot_be_kept_stops_the_session(tmp_path: Path) -> None:
 
 
 def test_digest_is_grouped_for_the_telephone() -> None:
-    groups = grouped(digest_of(content_of(contract_of()))).split()
+    groups = grouped(content_digest(content_of(contract_of()))).split()
     assert [len(group) for group in groups] == [4] * 16
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moiety.config import Totals
 from moiety.contract.contract import Contract
-from moiety.contract.policy import Totals
 from moiety.contract.products import SESSION_BYTES, Product, Role
 from moiety.contract.terms import (
     FEATURES_LIMIT,
@@ -120,18 +120,54 @@ def test_label_owner_terms_beyond_a_limit_name_the_field(field: str, value: obje
         ("in_features", FEATURES_LIMIT + 1),
         ("parameters", "x" * 129),
         ("parameters", "\x1b[31mred"),
-        ("released_z_per_row_limit", "many"),
-        ("released_z_per_row_before", 0.5),
-        ("predictions_limit", None),
-        ("predictions_before", []),
-        ("smallest_batch", True),
-        ("wide_layer", 1),
+        ("policy", None),
+        ("policy", []),
+        ("before", 0),
         ("nonce", ""),
     ],
 )
 def test_data_owner_terms_beyond_a_limit_name_the_field(field: str, value: object) -> None:
     with pytest.raises(MalformedMessageError, match=f"'{field}'"):
         decode_terms(changed(data_terms(), **{field: value}), DataOwnerTerms)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("policy", "released_z_per_row", "many"),
+        ("policy", "released_z_per_row", -1),
+        ("policy", "predictions", None),
+        ("policy", "predictions", 2**53 + 1),
+        ("policy", "steps", 1.5),
+        ("policy", "smallest_batch", True),
+        ("policy", "smallest_batch", 0),
+        ("policy", "wide_layer", 1),
+        ("policy", "protocols", []),
+        ("policy", "schemes", ["rlwe"] * 17),
+        ("policy", "ledger", "ledger"),
+        ("before", "released_z_per_row", 0.5),
+        ("before", "predictions", []),
+        ("before", "runs", -1),
+        ("before", "smallest_batch", 1),
+    ],
+)
+def test_policy_beyond_a_limit_names_the_field(part: str, field: str, value: object) -> None:
+    changed_part = {**data_terms().model_dump()[part], field: value}
+    with pytest.raises(MalformedMessageError, match=rf"'{part}\.{field}"):
+        decode_terms(changed(data_terms(), **{part: changed_part}), DataOwnerTerms)
+
+
+def test_terms_of_another_wire_version_are_told_by_it() -> None:
+    """Under wire version 4 limits stood beside the other fields: that it is another one comes first."""
+    others = data_terms(wire_version=4).model_dump(exclude={"policy", "before"})
+    earlier = {**others, "smallest_batch": 4}
+    with pytest.raises(ContractMismatchError) as caught:
+        decode_terms(json.dumps(earlier).encode(), DataOwnerTerms)
+    assert (caught.value.field, caught.value.own, caught.value.peer) == ("wire_version", WIRE_VERSION, 4)
+    assert "same version of moiety" in caught.value.hint
+    unlike = json.dumps({**earlier, "wire_version": WIRE_VERSION}).encode()
+    with pytest.raises(MalformedMessageError):
+        decode_terms(unlike, DataOwnerTerms)
 
 
 def test_terms_at_their_limits_are_accepted() -> None:
@@ -193,7 +229,7 @@ def test_fresh_nonce_changes_everything_drawn_jointly(side: str) -> None:
 @pytest.mark.parametrize("change", [{"epochs": 3}, {"batch": 8}, {"validation": 0.2}, {"out_features": 2}])
 def test_digest_covers_what_only_one_side_states(change: dict[str, object]) -> None:
     assert contract_of().digest != contract_of(label=label_terms(**change)).digest
-    assert contract_of().digest != contract_of(data=data_terms(smallest_batch=5)).digest
+    assert contract_of().digest != contract_of(data=data_terms(policy={"smallest_batch": 5})).digest
 
 
 def test_key_seed_order_seed_and_session_are_unrelated() -> None:
@@ -210,12 +246,8 @@ def test_key_seed_order_seed_and_session_are_unrelated() -> None:
 
 def test_data_owner_terms_carry_policy_and_totals() -> None:
     terms = data_terms(
-        released_z_per_row_limit=7,
-        released_z_per_row_before=1,
-        predictions_limit=8,
-        predictions_before=2,
-        smallest_batch=9,
-        wide_layer=True,
+        policy={"released_z_per_row": 7, "predictions": 8, "smallest_batch": 9, "wide_layer": True},
+        before={"released_z_per_row": 1, "predictions": 2},
     )
     policy = terms.policy
     assert (policy.released_z_per_row, policy.predictions, policy.smallest_batch) == (7, 8, 9)
@@ -226,11 +258,11 @@ def test_data_owner_terms_carry_policy_and_totals() -> None:
 @pytest.mark.parametrize(
     ("limit", "label", "data"),
     [
-        ("out_features", {"out_features": 5}, {}),
-        ("released_z_per_row", {}, {"released_z_per_row_limit": 5}),
-        ("released_z_per_row", {}, {"released_z_per_row_before": 95}),
-        ("smallest_batch", {}, {"smallest_batch": 15}),
-        ("smallest_batch", {"validation": 0.5, "test": 0.5}, {"smallest_batch": 1}),
+        ("wide_layer", {"out_features": 5}, {}),
+        ("released_z_per_row", {}, {"policy": {"released_z_per_row": 5}}),
+        ("released_z_per_row", {}, {"before": {"released_z_per_row": 95}}),
+        ("smallest_batch", {}, {"policy": {"smallest_batch": 15}}),
+        ("smallest_batch", {"validation": 0.5, "test": 0.5}, {"policy": {"smallest_batch": 1}}),
     ],
 )
 def test_run_outside_the_policy(limit: str, label: dict[str, object], data: dict[str, object]) -> None:
@@ -242,7 +274,7 @@ def test_run_outside_the_policy(limit: str, label: dict[str, object], data: dict
 
 def test_prediction_counts_one_pass_and_has_no_smallest_batch() -> None:
     label = label_terms(purpose="predict", epochs=100)
-    data = data_terms(purpose="predict", released_z_per_row_limit=3, smallest_batch=1000)
+    data = data_terms(purpose="predict", policy={"released_z_per_row": 3, "smallest_batch": 1000})
     contract = contract_of(label=label, data=data)
     contract.check()
     assert not contract.training

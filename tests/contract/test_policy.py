@@ -1,21 +1,28 @@
 """The data owner's limits: each one, counted per row, and never rolled back."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from moiety.config import LIMITS, Policy, Totals, limit_label
+from moiety.config.policy import PolicySection
+from moiety.contract import policy as rules
 from moiety.contract.policy import (
     STEPS_AHEAD,
     Asks,
     Meter,
-    Policy,
-    Totals,
     check_batches,
     check_budgets,
     check_choices,
     check_width,
+    exceeded,
     require,
 )
 from moiety.errors import PolicyError
+from tests.support.pair import data_terms
 
 NOTHING = Totals()
 
@@ -30,9 +37,9 @@ def rows(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def test_require_at_and_over_the_limit() -> None:
-    require("predictions", allowed=5, asked=5)
+    require(Policy(predictions=5), "predictions", asked=5)
     with pytest.raises(PolicyError) as caught:
-        require("predictions", allowed=5, asked=6)
+        require(Policy(predictions=5), "predictions", asked=6)
     assert (caught.value.limit, caught.value.allowed, caught.value.asked) == ("predictions", 5, 6)
     assert caught.value.hint
 
@@ -103,7 +110,7 @@ def test_meter_charging_no_rows() -> None:
 def test_run_with_a_layer_as_wide_as_the_table(out_features: int) -> None:
     with pytest.raises(PolicyError) as caught:
         check_width(Policy(), in_features=5, out_features=out_features)
-    assert (caught.value.limit, caught.value.allowed) == ("out_features", 4)
+    assert (caught.value.limit, caught.value.allowed) == ("wide_layer", "false")
     check_width(Policy(wide_layer=True), in_features=5, out_features=out_features)
     check_width(Policy(), in_features=out_features + 1, out_features=out_features)
 
@@ -167,10 +174,10 @@ def test_meter_counts_a_run_when_it_begins_and_not_when_it_goes_on() -> None:
 @pytest.mark.parametrize(("limit", "allowed"), [("steps", 29), ("runs", 2)])
 def test_check_budgets_covers_steps_and_runs(limit: str, allowed: int) -> None:
     before, asks = Totals(steps=20, runs=2), Asks(passes=1, steps=10, runs=1)
-    covered = Policy(**{limit: allowed + 1})  # type: ignore[arg-type]
+    covered, exhausted = (Policy.model_validate({limit: number}) for number in (allowed + 1, allowed))
     check_budgets(covered, before=before, out_features=4, asks=asks)
     with pytest.raises(PolicyError) as caught:
-        check_budgets(Policy(**{limit: allowed}), before=before, out_features=4, asks=asks)  # type: ignore[arg-type]
+        check_budgets(exhausted, before=before, out_features=4, asks=asks)
     assert (caught.value.limit, caught.value.allowed, caught.value.asked) == (limit, allowed, allowed + 1)
 
 
@@ -188,3 +195,45 @@ def test_check_choices_names_what_is_not_allowed(policy: Policy, limit: str) -> 
         check_choices(policy, protocol="joint", scheme="paillier", reveals="gradients")
     assert caught.value.limit == limit
     check_choices(Policy(), protocol="joint", scheme="paillier", reveals="gradients")
+
+
+# --- every limit, also one that is added later ---
+
+
+def limits_enforced(source: str) -> set[str]:
+    """Find the limits that a module's text names where it refuses."""
+    places = {"exceeded": 0, "require": 1, "_require_one": 1}
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    named = [call.args[places[name]] for call in calls if (name := getattr(call.func, "id", "")) in places]
+    return {str(each.value) for each in named if isinstance(each, ast.Constant)}
+
+
+def test_every_limit_is_enforced() -> None:
+    assert limits_enforced(Path(rules.__file__).read_text(encoding="utf-8")) == set(Policy.model_fields)
+
+
+def test_every_total_is_of_a_limit_and_counts_from_nothing() -> None:
+    assert set(Totals.model_fields) <= set(Policy.model_fields)
+    assert set(Totals().model_dump().values()) == {0}
+
+
+@pytest.mark.parametrize("limit", Policy.model_fields)
+def test_every_limit_has_words_a_bound_and_a_way_out(limit: str) -> None:
+    field, known = Policy.model_fields[limit], LIMITS[limit]
+    assert field.description
+    counts = type(field.default) is int or limit in Totals.model_fields
+    assert bool(known.unit) == counts
+    beyond: object = 2**53 + 1 if counts else ["x" * 10]
+    with pytest.raises(ValidationError):
+        Policy.model_validate({limit: beyond})
+    error = exceeded(limit, allowed=1, asked=2)
+    assert error.limit == limit
+    assert f"{limit} 1, and 2" in error.message
+    assert limit_label(limit) in error.message
+    assert error.hint.startswith(known.remedy)
+    assert error.hint.endswith(f"a different {limit}")
+
+
+def test_policy_that_holds_more_than_the_peer_may_know_is_not_stated() -> None:
+    with pytest.raises(ValidationError, match=r"policy\.ledger"):
+        data_terms(policy=PolicySection(ledger=None))

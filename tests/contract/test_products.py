@@ -2,16 +2,10 @@
 
 import pytest
 
+from moiety.config.protocols import PROTOCOLS
 from moiety.contract.contract import Contract
-from moiety.contract.products import (
-    SPARE_BITS,
-    Product,
-    ProtocolName,
-    Role,
-    key_holder_of,
-    products_of,
-    shape_of,
-)
+from moiety.contract.flow import flow_of
+from moiety.contract.products import Product, Role
 from moiety.crypto.parameters import LISTED
 from moiety.crypto.ring import (
     ACTIVATION_BITS,
@@ -28,7 +22,7 @@ DATA, LABEL = Role.DATA_OWNER, Role.LABEL_OWNER
 N, D, K = 7, 5, 3
 
 # protocol, product, key holder, rows, contraction and kept columns of P M, bits of P's entries
-TABLE: list[tuple[ProtocolName, Product, Role, tuple[int, int, int], int]] = [
+TABLE: list[tuple[str, Product, Role, tuple[int, int, int], int]] = [
     ("blind", Product.FORWARD, LABEL, (N, D, K), ACTIVATION_MULTIPLIER_BITS),
     ("blind", Product.UPDATE, LABEL, (D, N, K), ACTIVATION_MULTIPLIER_BITS),
     ("joint", Product.FORWARD, LABEL, (N, D, K), ACTIVATION_MULTIPLIER_BITS),
@@ -44,12 +38,14 @@ TABLE: list[tuple[ProtocolName, Product, Role, tuple[int, int, int], int]] = [
 
 @pytest.mark.parametrize(("protocol", "product", "key_holder", "sizes", "bits"), TABLE)
 def test_product_has_the_shape_and_the_key_of_the_table(
-    protocol: ProtocolName, product: Product, key_holder: Role, sizes: tuple[int, int, int], bits: int
+    protocol: str, product: Product, key_holder: Role, sizes: tuple[int, int, int], bits: int
 ) -> None:
     rows, contraction, kept = sizes
-    shape = shape_of(protocol, product, rows=N, in_features=D, out_features=K)
+    of = flow_of(protocol).request_of(product).of
+    assert of is not None
+    shape = of.need({"N": N, "D": D, "K": K}).shape
     assert shape == ProductShape(rows=rows, contraction=contraction, kept=kept, multiplier_bits=bits)
-    assert key_holder_of(protocol, product) is key_holder
+    assert of.key_holder is key_holder
 
 
 def test_multiplier_bits_hold_what_is_multiplied() -> None:
@@ -58,10 +54,12 @@ def test_multiplier_bits_hold_what_is_multiplied() -> None:
     assert (INPUT_GRADIENT_MULTIPLIER_BITS, SHARE_MULTIPLIER_BITS, ACTIVATION_BITS) == (21, 63, 12)
 
 
-def test_only_da_is_opened_exactly() -> None:
-    exact = {product for product, spare in SPARE_BITS.items() if spare == 64}
-    assert exact == {Product.INPUT_GRADIENT}
-    assert {SPARE_BITS[product] for product in Product} == {40, 64}
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_only_da_is_opened_exactly(protocol: str) -> None:
+    flow = flow_of(protocol)
+    for send in (*flow.opening, *flow.steps, *flow.choice):
+        if send.of is not None:
+            assert send.of.spare_bits == (64 if send.of.product is Product.INPUT_GRADIENT else 40)
 
 
 BOTH = (Product.FORWARD, Product.UPDATE)
@@ -81,9 +79,11 @@ BOTH = (Product.FORWARD, Product.UPDATE)
     ],
 )
 def test_products_of_a_session(
-    *, protocol: ProtocolName, training: bool, trains_bottom: bool, expected: tuple[Product, ...]
+    *, protocol: str, training: bool, trains_bottom: bool, expected: tuple[Product, ...]
 ) -> None:
-    assert products_of(protocol, training=training, trains_bottom=trains_bottom) == expected
+    activations = "trained" if trains_bottom else "fixed"
+    agreed = contract(protocol, activations=activations, purpose="train" if training else "predict")
+    assert agreed.products == expected
 
 
 # --- the contract ---
@@ -139,9 +139,9 @@ def test_plans_of_a_contract_have_room_for_their_noise(protocol: str, rows: int)
     agreed = contract(protocol, activations="trained")
     for product in agreed.products:
         plan = agreed.plan(product, rows)
-        expected = shape_of(agreed.label_owner.protocol, product, rows=rows, in_features=5, out_features=3)
-        assert plan.shape == expected
-        assert plan.spare_bits >= SPARE_BITS[product]
+        need = agreed.multiplications[product].need({"N": rows, "D": 5, "K": 3})
+        assert plan.shape == need.shape
+        assert plan.spare_bits >= need.spare_bits
 
 
 def test_parameters_are_chosen_for_the_largest_batch_there_is() -> None:

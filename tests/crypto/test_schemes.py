@@ -1,15 +1,17 @@
 """The cryptosystems by name."""
 
 import sys
+from typing import get_args
 
 import pytest
 
+from moiety.config import SchemeName
 from moiety.crypto.paillier import LEGACY, STANDARD
 from moiety.crypto.parameters import LISTED, TESTING_ONLY
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import ProductNeed, ProductShape
-from moiety.crypto.schemes import SCHEMES, RlweScheme, scheme_for
+from moiety.crypto.schemes import RlweScheme, scheme_for
 from moiety.errors import ConfigError, InsecureParameterError, MalformedMessageError, ParameterError
 from tests.support.randomness import RecordedRandomness
 
@@ -19,7 +21,7 @@ SEED = Seed(bytes(32))
 
 
 def test_every_name_gives_its_scheme() -> None:
-    made = {name: scheme_for(name, NEEDS) for name in SCHEMES}
+    made = {name: scheme_for(name, NEEDS) for name in get_args(SchemeName)}
     assert made == {
         "rlwe": RlweScheme(parameters=LISTED[0]),
         "paillier": STANDARD,

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from moiety.party.label_owner.train import Silence
 from tests.support.parties import configure, free_address
 
 FEW_ROWS = 3000
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -50,11 +52,28 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest
     ):
         assert words in text
     said = capfd.readouterr().out
+    assert [line for line in shown_in_readme() if not is_printed(line, said + text)] == []
     assert said.count("aligned: 2,6") == 2
     assert said.count(" without an id, ") == said.count(" with the id of an earlier row, ") == 2
     saved = {path.name for path in (tmp_path / "demo" / "telco" / "credit").iterdir()}
     assert saved >= {"contract.json", "model.json", "model.safetensors"}
     assert sum(name.startswith("alignment-") for name in saved) == 1
+
+
+def shown_in_readme() -> list[str]:
+    """Return what README.md shows of the output, without what it leaves out."""
+    section = README.read_text(encoding="utf-8").partition("\n## Try it\n")[2].partition("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert len(lines) > 5
+    return [line for line in lines if line != "..."]
+
+
+def is_printed(line: str, printed: str) -> bool:
+    """Tell whether there is such a line, with any numbers and blanks; `...` stands for the rest of one."""
+    number = r"[\d][\d,.]*"
+    form = re.escape(" ".join(re.sub(number, "#", line).split())).replace(r"\.\.\.", ".*")
+    shown = [" ".join(re.sub(number, "#", each).split()) for each in printed.splitlines()]
+    return any(re.fullmatch(form, each) for each in shown)
 
 
 def test_set_up_gives_each_party_its_own_columns_only(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def _require_mismatch(files: Files, field: str) -> ContractMismatchError:
 @pytest.mark.parametrize(
     ("limit", "label", "data"),
     [
-        ("out_features", {"model.units": 8}, {}),
+        ("wide_layer", {"model.units": 8}, {}),
         ("released_z_per_row", {}, {"policy.released_z_per_row": 7}),
         ("smallest_batch", {"train.batch": 100}, {"policy.smallest_batch": 256}),
     ],

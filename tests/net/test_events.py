@@ -15,9 +15,10 @@ import pytest
 
 import moiety
 from moiety.cli.logs import log_to
-from moiety.contract.policy import LIMITS
+from moiety.config import LIMITS
+from moiety.contract.policy import exceeded
 from moiety.demo.local import simulate
-from moiety.errors import ConfigError, PeerPolicyError, PolicyError
+from moiety.errors import ConfigError, PeerPolicyError
 from moiety.net import events
 from moiety.net.events import CONTEXT, EVENTS, LOGGER, LONGEST_TEXT, MODEL_SAVED, STEP_DONE, Event, Log, plain
 from moiety.protocol.messages import Block, Kind
@@ -104,7 +105,7 @@ def test_event_with_a_field_that_is_not_declared_is_a_defect(logged: StringIO) -
         ([1, 2], "<list>"),
         ("x" * (LONGEST_TEXT + 1), "<str>"),
         ("\x1b[2J", "<str>"),
-        (PolicyError(limit="steps", allowed=1, asked=2), "<PolicyError>"),
+        (exceeded("steps", allowed=1, asked=2), "<PolicyError>"),
     ],
 )
 def test_field_is_a_number_or_a_short_text_or_only_a_type(value: object, shown: object) -> None:
@@ -136,7 +137,7 @@ def test_log_says_whose_it_is_and_where_in_the_transcript(logged: StringIO) -> N
 
 def test_log_names_the_limit_that_stopped_a_session(logged: StringIO) -> None:
     first, second, _, _ = sessions()
-    first.abort(PolicyError(limit="steps", allowed=7, asked=8))
+    first.abort(exceeded("steps", allowed=7, asked=8))
     with pytest.raises(PeerPolicyError):
         second.receive()
     aborted, _, told, *_ = lines(logged)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from moiety.contract.policy import exceeded
 from moiety.contract.products import Role
 from moiety.crypto.ring import encode_gradients
 from moiety.errors import (
@@ -19,7 +20,6 @@ from moiety.errors import (
     PeerAbortedError,
     PeerTimeoutError,
     PeerUnreachableError,
-    PolicyError,
     ProtocolError,
     RemoteProtocolError,
     TransportError,
@@ -134,7 +134,7 @@ def test_malformed_frame_ends_the_session_and_the_peer_is_told() -> None:
     ("error", "code"),
     [
         (ContractMismatchError(field="rows", own=1, peer=2), AbortCode.CONTRACT),
-        (PolicyError(limit="predictions", allowed=1, asked=2), AbortCode.POLICY),
+        (exceeded("predictions", allowed=1, asked=2), AbortCode.POLICY),
         (CapacityError("x"), AbortCode.CAPACITY),
         (DataError("x"), AbortCode.DATA),
         (ConfigError("x"), AbortCode.PROTOCOL),
@@ -171,7 +171,7 @@ def test_abort_closes_both_connections() -> None:
 def test_abort_before_the_peer_bound_its_session() -> None:
     first, second, first_end, _ = sessions(bound=False)
     first.bind(contract=BOUND[0], session=BOUND[1])
-    second.abort(PolicyError(limit="predictions", allowed=1, asked=2))
+    second.abort(exceeded("predictions", allowed=1, asked=2))
     assert decode_frame(first_end.inbox[0]).contract == NO_CONTRACT
     with pytest.raises(PeerAbortedError, match="policy"):
         first.receive()
@@ -354,7 +354,7 @@ def test_aborting_mid_step_tells_the_peer() -> None:
 
 def test_abort_that_came_before_the_connection_ended_is_what_sending_raises() -> None:
     label_session, data_session, _, _ = sessions()
-    data_session.abort(PolicyError(limit="steps", allowed=1, asked=2))
+    data_session.abort(exceeded("steps", allowed=1, asked=2))
     with pytest.raises(PeerAbortedError, match="steps"):
         label_session.send([BLOCK])
     assert label_session.closed

@@ -46,7 +46,11 @@ def test_check_of_a_data_owner_says_what_is_in_order(files: Files) -> None:
     assert [column.use for column in profile.columns] == ["id", *["feature"] * 8]
     assert (profile.rows, profile.inputs, profile.repeated_ids) == (600, 8, 0)
     assert isinstance(learns, Disclosure)
-    assert (learns.peer, learns.stated["in_features"], learns.stated["smallest_batch"]) == ("bank", 8, 64)
+    assert (learns.peer, learns.stated["in_features"], learns.stated["policy"]["smallest_batch"]) == (
+        "bank",
+        8,
+        64,
+    )
 
 
 def test_check_of_a_label_owner_says_what_is_in_order(files: Files) -> None:

@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 
 from moiety.cli.check import finding_lines, finding_values, print_findings
-from moiety.config import load_data_owner_run
-from moiety.contract.policy import Totals
-from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
+from moiety.config import Totals, load_data_owner_run
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms, field_label, flat
 from moiety.errors import DataError
 from moiety.party.check import check
-from moiety.party.disclosure import MEANINGS, Disclosure, of_data_owner
+from moiety.party.disclosure import Disclosure, of_data_owner
 from tests.support.parties import Files, configure, make_parties, rewrite_table, run_here, with_column
 
 
@@ -27,7 +26,7 @@ def test_disclosure_names_every_field_of_the_handshake(files: Files, role: str) 
     kinds: dict[str, type[Terms]] = {"label_owner": LabelOwnerTerms, "data_owner": DataOwnerTerms}
     stated = learns(getattr(files, role)).stated
     assert list(stated) == list(kinds[role].model_fields)
-    assert all(value not in {"", None} for value in stated.values())
+    assert all(value not in ("", None) for value in flat(stated).values())
 
 
 def test_disclosure_has_the_limits_of_the_policy_and_what_was_released(files: Files) -> None:
@@ -35,9 +34,10 @@ def test_disclosure_has_the_limits_of_the_policy_and_what_was_released(files: Fi
     settings = load_data_owner_run(files.data_owner)
     before = Totals(released_z_per_row=5, predictions=6)
     stated = of_data_owner(settings, rows=1, inputs=1, before=before).stated
-    assert (stated["released_z_per_row_limit"], stated["wide_layer"]) == (77, True)
-    assert (stated["released_z_per_row_before"], stated["predictions_before"]) == (5, 6)
-    assert (stated["steps_limit"], stated["protocols"], stated["may_reveal"]) == ("none", "blind", "nothing")
+    policy = stated["policy"]
+    assert (policy["released_z_per_row"], policy["wide_layer"]) == (77, True)
+    assert stated["before"] == before.model_dump()
+    assert (policy["steps"], policy["protocols"], policy["reveals"]) == ("no limit", "blind", "nothing")
 
 
 def test_disclosure_of_blind_has_no_gradients(files: Files) -> None:
@@ -84,7 +84,13 @@ def test_disclosure_in_lines_speaks_words(files: Files) -> None:
     assert "out_features" not in lines
     assert "may end before all epochs" in lines
     assert "what never leaves this side:" in lines
-    assert set(MEANINGS) <= {*LabelOwnerTerms.model_fields, *DataOwnerTerms.model_fields}
+
+
+def test_every_field_of_the_handshake_has_words_of_its_own() -> None:
+    for kind in (LabelOwnerTerms, DataOwnerTerms):
+        words = [field_label(name) for name in kind.model_fields]
+        assert all(field.description for field in kind.model_fields.values())
+        assert len(set(words)) == len(words)
 
 
 def test_findings_as_json_have_everything(files: Files) -> None:

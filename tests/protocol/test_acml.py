@@ -13,9 +13,10 @@ from moiety.contract.schedule import Split
 from moiety.crypto.kernel import matmul
 from moiety.crypto.paillier import TESTING_ONLY
 from moiety.errors import LocalProtocolError, MalformedMessageError, MoietyError, RemoteProtocolError
-from moiety.protocol.acml import AcmlLabelOwner, Part
+from moiety.protocol.acml import AcmlLabelOwner
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.messages import Block, Kind
+from moiety.protocol.reuse import Part
 from tests.protocol.test_joint import (
     INPUT_GRADIENT,
     OPENING,

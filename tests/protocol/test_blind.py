@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from moiety.contract.policy import exceeded
 from moiety.contract.schedule import RowHandle, RowIndices, Split
 from moiety.crypto.ring import WEIGHT_BITS, Z_BITS, RingArray, decode
 from moiety.crypto.sampling import Seed
@@ -342,7 +343,7 @@ def test_charge_comes_before_anything_is_computed() -> None:
 
     def refuse(_: Request, rows: RowIndices) -> None:
         assert np.array_equal(rows, CONTRACT.schedule.rows_of(FIRST))
-        raise PolicyError(limit="released_z_per_row", allowed=1, asked=2)
+        raise exceeded("released_z_per_row", allowed=1, asked=2)
 
     label_owner, data_owner = fake_machines(refuse)
     data_owner._own_evaluator = Unused()  # type: ignore[assignment]

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from moiety.config import Policy
 from moiety.contract import contract as contract_module
 from moiety.contract.contract import Contract
-from moiety.contract.policy import Policy, check_stopping
+from moiety.contract.policy import check_stopping
 from moiety.contract.products import LIMBS, Product
 from moiety.contract.schedule import Split
 from moiety.crypto.ring import RingArray
@@ -232,7 +233,7 @@ def test_contract_refuses_more_candidates_than_can_be_held(monkeypatch: pytest.M
 def test_choice_fits_the_most_epochs_there_can_be() -> None:
     agreed = contract_of(
         label=label_terms(epochs=10_000, keep="best"),
-        data=data_terms(released_z_per_row_limit=10**6),
+        data=data_terms(policy={"released_z_per_row": 10**6}),
         production=True,
     )
     assert agreed.plan(Product.CHOICE, 0).spare_bits >= 40
@@ -249,7 +250,7 @@ def test_policy_can_refuse_early_stopping() -> None:
     with pytest.raises(PolicyError) as caught:
         check_stopping(Policy(early_stopping=False), may_stop=True)
     assert caught.value.limit == "early_stopping"
-    data = data_terms(early_stopping=False)
+    data = data_terms(policy={"early_stopping": False})
     with pytest.raises(PolicyError):
         contract_of(label=label_terms(may_stop=True), data=data).check()
     contract_of(label=label_terms(), data=data).check()

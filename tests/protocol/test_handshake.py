@@ -74,9 +74,9 @@ def test_differing_field_is_named_on_both_sides(field: str, value: object) -> No
 @pytest.mark.parametrize(
     ("limit", "data"),
     [
-        ("out_features", {"in_features": 3}),
-        ("released_z_per_row", {"released_z_per_row_limit": 5}),
-        ("smallest_batch", {"smallest_batch": 100}),
+        ("wide_layer", {"in_features": 3}),
+        ("released_z_per_row", {"policy": {"released_z_per_row": 5}}),
+        ("smallest_batch", {"policy": {"smallest_batch": 100}}),
     ],
 )
 def test_policy_is_enforced_on_both_sides(limit: str, data: dict[str, object]) -> None:
@@ -86,7 +86,7 @@ def test_policy_is_enforced_on_both_sides(limit: str, data: dict[str, object]) -
 
 
 def test_differing_field_comes_before_the_policy() -> None:
-    here, _ = errors_of(label_terms(), data_terms(run="other-run", smallest_batch=100))
+    here, _ = errors_of(label_terms(), data_terms(run="other-run", policy={"smallest_batch": 100}))
     assert isinstance(here, ContractMismatchError)
 
 

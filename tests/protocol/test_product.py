@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moiety.contract.flow import matrix_sizes
 from moiety.crypto.packing import plan
 from moiety.crypto.parameters import TESTING_ONLY
 from moiety.crypto.ring import RingArray
@@ -15,7 +16,7 @@ from moiety.crypto.sampling import Seed
 from moiety.crypto.scheme import BLOCK_BYTES, Evaluator, KeyHolder, ProductShape
 from moiety.errors import MalformedMessageError, RemoteProtocolError
 from moiety.protocol.messages import Block, Kind
-from moiety.protocol.product import Collector, blocks_of, matrix_blocks, matrix_sizes, read_matrix
+from moiety.protocol.product import Collector, blocks_of, matrix_blocks, read_matrix
 from tests.support.fake_scheme import FakeEvaluator, FakeKeyHolder
 from tests.support.randomness import RecordedRandomness, words_of
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moiety.errors import LocalProtocolError, MalformedMessageError, RemoteProtocolError
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Lasts, fields_lasting
+from moiety.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    LocalProtocolError,
+    MalformedMessageError,
+    RemoteProtocolError,
+)
 from moiety.protocol.messages import MARKS_LIMIT, Block, Kind
 from moiety.protocol.resume import (
     Mark,
@@ -12,9 +19,12 @@ from moiety.protocol.resume import (
     read_mark,
     read_resume,
     read_resumed,
+    require_same,
     resume_block,
     resumed_block,
+    terms_to_save,
 )
+from tests.support.pair import contract_of, data_terms, label_terms
 
 MARKS = st.builds(Mark, updates=st.integers(0, 2**64 - 1), transcript=st.binary(min_size=32, max_size=32))
 ONE, TWO = Mark(updates=1, transcript=b"1" * 32), Mark(updates=2, transcript=b"2" * 32)
@@ -68,3 +78,40 @@ def test_block_at_another_place_is_refused(change: dict[str, int]) -> None:
     place: dict[str, int] = {"kind": Kind.RESUMED, "step": 0, **change}
     with pytest.raises(RemoteProtocolError, match="RESUMED was due"):
         read_resumed(Block(payload=b"", **place), [ONE])  # type: ignore[arg-type]
+
+
+# --- the terms that a run began with ---
+
+MAY_DIFFER = fields_lasting(Lasts.SESSION, Lasts.AGREEMENT)
+SIDES: list[tuple[str, LabelOwnerTerms | DataOwnerTerms]] = [
+    ("label_owner", label_terms()),
+    ("data_owner", data_terms()),
+]
+SAME = [(role, terms, name) for role, terms in SIDES for name in type(terms).model_fields]
+
+
+@pytest.mark.parametrize(("role", "terms", "field"), SAME)
+def test_resumed_run_has_the_terms_that_it_began_with(
+    role: str, terms: LabelOwnerTerms | DataOwnerTerms, field: str
+) -> None:
+    saved = {role: {**terms_to_save(contract_of())[role], field: "other"}}
+    if field in MAY_DIFFER:
+        require_same(saved, terms, whose="own")
+        return
+    with pytest.raises(CheckpointMismatchError, match=f"began with {field} = other"):
+        require_same(saved, terms, whose="own")
+
+
+def test_resumed_run_may_have_another_policy_software_and_wire_version() -> None:
+    """Those of 0.1.0 are of wire version 4, where limits stood beside the other fields."""
+    assert {"policy", "before", "software", "wire_version", "nonce"} <= MAY_DIFFER
+    saved = terms_to_save(contract_of())["data_owner"]
+    del saved["policy"], saved["before"]
+    earlier = {**saved, "wire_version": 4, "smallest_batch": 9, "steps_limit": None, "steps_before": 3}
+    require_same({"data_owner": earlier}, data_terms(), whose="own")
+
+
+@pytest.mark.parametrize("saved", [{}, {"data_owner": None}, {"data_owner": 3}, []])
+def test_checkpoint_without_terms_is_damaged(saved: object) -> None:
+    with pytest.raises(CheckpointCorruptError, match="no terms"):
+        require_same(saved, data_terms(), whose="own")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from moiety.errors import CheckpointMismatchError, PeerAbortedError
 from moiety.party.label_owner.train import train
-from moiety.protocol.resume import digest_of, require_same_table
+from moiety.protocol.resume import require_same_table, table_digest
 from tests.party.label_owner.test_train import Notes
 from tests.support.parties import Files, configure, make_parties, rewrite_table, wire, with_column
 
@@ -60,15 +60,17 @@ def test_training_does_not_go_on_with_other_labels(unfinished: Files) -> None:
 def test_digest_tells_values_types_and_shapes_apart() -> None:
     row = np.array([1.0, 2.0])
     digests = [
-        digest_of(row),
-        digest_of(row[::-1]),
-        digest_of(row[:, None]),
-        digest_of(row.astype(np.float32)),
-        digest_of(row, row),
-        digest_of(row[:1], row[1:]),
+        table_digest(row),
+        table_digest(row[::-1]),
+        table_digest(row[:, None]),
+        table_digest(row.astype(np.float32)),
+        table_digest(row, row),
+        table_digest(row[:1], row[1:]),
     ]
     assert len(set(digests)) == len(digests)
-    assert digest_of(np.array([[1.0, 2.0], [3.0, 4.0]]).T) == digest_of(np.array([[1.0, 3.0], [2.0, 4.0]]))
+    assert table_digest(np.array([[1.0, 2.0], [3.0, 4.0]]).T) == table_digest(
+        np.array([[1.0, 3.0], [2.0, 4.0]])
+    )
 
 
 def test_checkpoint_without_a_digest_is_not_gone_on_from() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moiety.contract.policy import Totals
+from moiety.config import Totals
 from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError, PolicyError
 from moiety.party.data_owner.release import Release
 from moiety.protocol.messages import Request
@@ -204,7 +204,7 @@ def test_ledger_that_cannot_be_flushed_refuses(tmp_path: Path, monkeypatch: pyte
 
 
 def test_release_is_recorded_before_it_is_answered(tmp_path: Path) -> None:
-    contract = contract_of(data=data_terms(steps_limit=3, released_z_per_row_limit=10**6))
+    contract = contract_of(data=data_terms(policy={"steps": 3, "released_z_per_row": 10**6}))
     path = tmp_path / "ledger.jsonl"
     request = Request(handle=training_handles(contract)[0], training=True, updates=0)
     with closing(Ledger(path)) as ledger:

@@ -40,6 +40,7 @@ LABEL_NONCE = "11" * 32
 DATA_NONCE = "22" * 32
 DIGEST = "ab" * 32
 DEADLINE_SECONDS = 1.0
+POLICY = {"released_z_per_row": 100, "predictions": 1000, "smallest_batch": 4}
 
 
 def label_terms(**changes: object) -> LabelOwnerTerms:
@@ -73,13 +74,12 @@ def data_terms(**changes: object) -> DataOwnerTerms:
         "nonce": DATA_NONCE,
         "in_features": 5,
         "parameters": "rlwe-8192-141",
-        "released_z_per_row_limit": 100,
-        "released_z_per_row_before": 0,
-        "predictions_limit": 1000,
-        "predictions_before": 0,
-        "smallest_batch": 4,
-        "wide_layer": False,
+        "policy": POLICY,
+        "before": {},
     }
+    policy = changes.get("policy")
+    if isinstance(policy, dict):
+        changes["policy"] = POLICY | policy
     return DataOwnerTerms.model_validate({**usual, **changes})
 
 

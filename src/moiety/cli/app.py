@@ -18,21 +18,41 @@ app = typer.Typer(
 )
 _SIGNALLED = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
-RunFile = Annotated[Path, typer.Argument(help="The party's run file.")]
+RunFile = Annotated[Path, typer.Argument(help="Your own run file, run.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if asked:
+        import moiety
+
+        typer.echo(f"moiety {moiety.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def main_options(
     context: typer.Context,
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
     log_format: Annotated[
-        str | None, typer.Option(help="Log events as json or text.", envvar="MOIETY_LOG_FORMAT")
+        str | None,
+        typer.Option(help="Log events to standard error, as json or text.", envvar="MOIETY_LOG_FORMAT"),
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option(help="Least to log: debug, info, warning or error.", envvar="MOIETY_LOG_LEVEL"),
+        typer.Option(help="Lowest level to log: debug, info, warning or error.", envvar="MOIETY_LOG_LEVEL"),
     ] = None,
 ) -> None:
-    """Train a neural network between two organisations under homomorphic encryption."""
+    """Train a neural network between two organisations under homomorphic encryption.
+
+    The data owner holds the features, the label owner holds the labels. Each side runs commands on its own
+    run file. `moiety demo` shows a whole training on one machine.
+    """
+    del version
     if log_format is None and log_level is None:
         return
     from moiety.cli.logs import log_command
@@ -42,12 +62,18 @@ def main_options(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to put key, certificate and run file.")],
-    role: Annotated[str, typer.Option(help="data-owner or label-owner.")],
-    name: Annotated[str, typer.Option(help="This organisation's name, for the certificate.")],
-    run: Annotated[str, typer.Option(help="The run's name, the same on both sides.")] = "run-1",
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; made if it is not there.")],
+    role: Annotated[str, typer.Option(help="data-owner (has features) or label-owner (has labels).")],
+    name: Annotated[
+        str, typer.Option(help="Your organisation's name in the certificate: a-z, 0-9, dot, hyphen.")
+    ],
+    run: Annotated[str, typer.Option(help="Name of the run, the same on both sides.")] = "run-1",
 ) -> None:
-    """Make a key, a certificate and a run file to fill in."""
+    """Make a key, a certificate and a run file to fill in.
+
+    For either party, once. Writes own.key (secret), own.crt (give it to the peer) and run.toml (fill it
+    in), and prints the fingerprint of the certificate.
+    """
     from moiety.party.setup import initialise
 
     printed = initialise(folder, role=role, name=name, run=run)
@@ -58,9 +84,13 @@ def init(
 @app.command()
 def trust(
     run_file: RunFile,
-    certificate: Annotated[Path, typer.Argument(help="The certificate that the peer gave you.")],
+    certificate: Annotated[Path, typer.Argument(help="The certificate that the peer gave you: its own.crt.")],
 ) -> None:
-    """Pin the peer's certificate."""
+    """Pin the peer's certificate: no other one is accepted.
+
+    For either party, once. Copies the certificate to the place that the run file names and prints its
+    fingerprint. Compare the fingerprint with the peer by telephone.
+    """
     from moiety.party.setup import trust as pin
 
     typer.echo(f"peer's fingerprint: {pin(run_file, certificate)}")
@@ -70,10 +100,16 @@ def trust(
 @app.command()
 def check(
     run_file: RunFile,
-    peer: Annotated[bool, typer.Option("--peer", help="Connect to the peer as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Also connect; a label owner shakes hands, too.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check run file, certificates and table; show what the table is like and what the peer will learn."""
+    """Check run file and table, and list what the peer will learn.
+
+    For either party. Prints a profile of each column, all that the peer is told or sent in a run, and what
+    never leaves. Without --peer, nothing is sent and nothing is written.
+    """
     from moiety.cli.check import print_findings
     from moiety.party.check import check as check_run
 
@@ -83,12 +119,16 @@ def check(
 @app.command()
 def provide(
     run_file: RunFile,
-    once: Annotated[bool, typer.Option("--once", help="Answer one run, then stop.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after one run.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Begin no new training before the unfinished one has ended.")
+        bool, typer.Option("--resume", help="Refuse a new training until the unfinished one has finished.")
     ] = False,
 ) -> None:
-    """Data owner: answer the label owner's runs in turn."""
+    """Data owner: answer the label owner's runs, one after the other.
+
+    Runs until Ctrl-C. Writes to the run's folder: checkpoints and this side's share of the model. Writes to
+    the ledger what was released. An unfinished training resumes when the label owner resumes it.
+    """
     from moiety.net.interrupts import Interrupts
     from moiety.party.data_owner.provide import provide as answer_runs
 
@@ -99,9 +139,15 @@ def provide(
 @app.command()
 def train(
     run_file: RunFile,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished training.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the unfinished training from its newest checkpoint.")
+    ] = False,
 ) -> None:
-    """Label owner: train with the data owner and save the model."""
+    """Label owner: train with the data owner and save the model.
+
+    The data owner has to run `moiety provide`. Prints test metrics, time, traffic and what each side
+    learnt. Writes to the run's folder: checkpoints, this side's share of the model, and result.json.
+    """
     from moiety.cli.progress import ProgressBar
     from moiety.net.interrupts import Interrupts
     from moiety.party.label_owner.result import result_lines
@@ -115,7 +161,11 @@ def train(
 
 @app.command()
 def align(run_file: RunFile) -> None:
-    """Label owner: find the rows that the data owner has too, and keep their order for later commands."""
+    """Label owner: find the rows that both tables have, by their ids.
+
+    `moiety train` and `moiety predict` do this by themselves; this command does nothing else. Both sides
+    save the common rows in the run's folder, for later commands.
+    """
     from moiety.party.label_owner.align import align as align_rows
 
     typer.echo(align_rows(run_file, report=typer.echo))
@@ -124,9 +174,13 @@ def align(run_file: RunFile) -> None:
 @app.command()
 def predict(
     run_file: RunFile,
-    output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("scores.csv"),
+    output: Annotated[Path, typer.Option(help="CSV file to write; must not exist.")] = Path("scores.csv"),
 ) -> None:
-    """Label owner: score the table's rows with the saved model."""
+    """Label owner: score the table's rows with the saved model.
+
+    The data owner has to run `moiety provide`, and its policy counts the rows. Writes one line for each
+    row: its ids, or its number where there are none, and its score.
+    """
     from moiety.party.label_owner.predict import predict as score
 
     typer.echo(f"{score(run_file, output, report=typer.echo)} scores in {output}")
@@ -135,15 +189,23 @@ def predict(
 @app.command()
 def simulate(
     label_owner: Annotated[
-        Path | None, typer.Argument(help="The label owner's run file; an example if left out.")
+        Path | None, typer.Argument(help="The label owner's run file; without it, a small example.")
     ] = None,
     data_owner: Annotated[Path | None, typer.Argument(help="The data owner's run file.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Of the example: blind, joint or acml.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Protocol of the example: blind (if left out), joint or acml."),
+    ] = None,
     scheme: Annotated[
-        str | None, typer.Option(help="Of the example: rlwe, paillier or paillier-legacy.")
+        str | None,
+        typer.Option(help="Encryption of the example: rlwe (if left out), paillier or paillier-legacy."),
     ] = None,
 ) -> None:
-    """Train with both parties in this process, to try run files out."""
+    """Train with both parties in one process, without a network.
+
+    To try two run files out on one machine, which then holds both tables. Writes what `moiety train` and
+    `moiety provide` write, but no ledger. The example writes nothing.
+    """
     from moiety.cli.progress import ProgressBar
     from moiety.demo.demo import simulate_runs
     from moiety.party.label_owner.result import result_lines
@@ -156,10 +218,14 @@ def simulate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A new folder for both parties.")] = Path("demo-run"),
-    epochs: Annotated[int, typer.Option(help="Training passes.")] = 10,
+    folder: Annotated[Path, typer.Argument(help="Folder to make; must not exist.")] = Path("demo-run"),
+    epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 10,
 ) -> None:
-    """Two processes train on real data, and the result is compared with training in the clear."""
+    """Show a whole training on this machine, with real data.
+
+    Starts a data owner and a label owner as two processes, aligns their tables and trains. Then trains in
+    the clear and prints both results. Writes both parties' folders.
+    """
     from moiety.demo.demo import run_demo
 
     run_demo(folder, epochs=epochs, console=Console())
@@ -168,25 +234,30 @@ def demo(
 @app.command()
 def plan(
     run_file: RunFile,
-    rows: Annotated[int | None, typer.Option(help="Rows, instead of the table's.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows that both tables have.")] = None,
     in_features: Annotated[
         int | None, typer.Option(help="The data owner's prepared columns, or its bottom model's outputs.")
     ] = None,
-    units: Annotated[int | None, typer.Option(help="Of the interactive layer.")] = None,
+    units: Annotated[int | None, typer.Option(help="Outputs of the interactive layer.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows of one step.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Training passes.")] = None,
-    validation: Annotated[float | None, typer.Option(help="Fraction of the rows.")] = None,
-    test: Annotated[float | None, typer.Option(help="Fraction of the rows.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Fraction of rows that validate.")] = None,
+    test: Annotated[float | None, typer.Option(help="Fraction of rows that test.")] = None,
     activations: Annotated[
-        str | None, typer.Option(help="In acml: trained with a bottom model to train, else fixed.")
+        str | None,
+        typer.Option(help="In acml: trained if the data owner trains a bottom model, else fixed."),
     ] = None,
     bandwidth: Annotated[
-        str | None, typer.Option(help='In each direction: "100 Mbit/s"; loopback if left out.')
+        str | None, typer.Option(help='In each direction: "100 Mbit/s"; unlimited if left out.')
     ] = None,
-    latency: Annotated[str | None, typer.Option(help='Of a round trip: "50 ms".')] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    latency: Annotated[str | None, typer.Option(help='Of a round trip: "50 ms"; none if left out.')] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Forecast what a training will cost and release, from one run file."""
+    """Forecast bytes, seconds, memory and released z of a training.
+
+    For either party, from its own run file. An option replaces what the run file says, or says what only
+    the peer's run file has. Connects to nobody and writes nothing.
+    """
     import json
 
     from moiety.cli.plan import plan_lines, plan_values
@@ -211,9 +282,12 @@ def plan(
 @app.command()
 def ledger(
     run_file: RunFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Data owner: print what was released so far beside the policy's limits."""
+    """Data owner: print what was released, beside the policy's limits.
+
+    Totals over all runs with this peer on this table. Can be asked while `moiety provide` runs.
+    """
     import json
 
     from moiety.cli.ledger import ledger_lines, ledger_values
@@ -226,9 +300,13 @@ def ledger(
 @app.command()
 def contract(
     run_file: RunFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print what the run file commits this side to, and what was agreed, for signing off."""
+    """Print what is to be signed off, with digests to compare.
+
+    For either party. Before the first session: what both run files have to say alike, and what this one
+    adds. After it: also what both parties agreed on. Writes nothing.
+    """
     import json
 
     from moiety.cli.contract import contract_lines, contract_values

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moiety.contract.terms import field_label, flat
 from moiety.data.profile import ColumnProfile, TableProfile
 from moiety.party.check import Finding
-from moiety.party.disclosure import MEANINGS, Disclosure
+from moiety.party.disclosure import Disclosure
 
 _HEADINGS = ("column", "used as", "type", "missing", "distinct", "prepared", "clipped", "remarks")
 _NUMBERS = ("missing", "distinct", "clipped")
@@ -123,10 +124,10 @@ def _share(value: float) -> str:
 
 
 def _disclosure_lines(disclosure: Disclosure) -> list[str]:
-    stated = disclosure.stated
+    stated = flat(disclosure.stated)
     return [
         f"what {disclosure.peer} will be told in the handshake:",
-        *_pairs({MEANINGS.get(name, name.replace("_", " ")): value for name, value in stated.items()}),
+        *_pairs({field_label(name): value for name, value in stated.items()}),
         f"what {disclosure.peer} will be sent after it:",
         *_pairs(disclosure.sent),
         "what never leaves this side:",

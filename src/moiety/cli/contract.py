@@ -8,28 +8,37 @@ from pathlib import Path
 from typing import Any, Final
 
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, load_run
-from moiety.contract.agreement import Content, common_of, digest_of, grouped
-from moiety.contract.policy import Policy, Totals
-from moiety.contract.terms import policy_terms
+from moiety.contract.agreement import Content, common_of, content_digest, grouped
+from moiety.contract.stated import answered, proposed
+from moiety.contract.terms import field_label, flat
 from moiety.party.alignment import in_order
 from moiety.party.data_owner.features import open_features
-from moiety.party.disclosure import MEANINGS
 from moiety.party.label_owner.features import read_labels
 from moiety.store.contract import Kept, kept_contract
 
-_LABELS: Final = {
-    **MEANINGS,
-    "software": "version of moiety",
-    "protocol": "message flow",
-    "split": "who decides the split",
-    "epochs": "passes over the training rows, at most",
+_FOLLOWS: Final = {
     "training_rows": "training rows",
     "validation_rows": "validation rows",
     "test_rows": "test rows",
     "scored_rows": "rows scored",
     "steps": "training steps",
     "values_of_z_for_a_row": "values of z for any one row",
+    "encryption": "encryption",
 }
+"""What follows from the terms, in words."""
+_EARLIER: Final = {
+    "released_z_per_row_limit": "policy.released_z_per_row",
+    "predictions_limit": "policy.predictions",
+    "steps_limit": "policy.steps",
+    "runs_limit": "policy.runs",
+    "smallest_batch": "policy.smallest_batch",
+    "wide_layer": "policy.wide_layer",
+    "early_stopping": "policy.early_stopping",
+    "protocols": "policy.protocols",
+    "schemes": "policy.schemes",
+    "may_reveal": "policy.reveals",
+}
+"""Limits in contracts of wire version 4, where they stood beside the other fields."""
 _SIDES: Final = {
     "both": "both sides",
     "label_owner": "the label owner",
@@ -57,7 +66,7 @@ def contract_values(path: Path) -> dict[str, Any]:
         "role": settings.role,
         "peer": settings.peer[0].name,
         "common": common,
-        "common_digest": digest_of(common),
+        "common_digest": content_digest(common),
         "own": _own(settings),
         "agreed": _values(kept_contract(settings.folder)),
         "agreed_prediction": _values(kept_contract(settings.folder, purpose="predict")),
@@ -103,24 +112,16 @@ def _common(settings: AnyRun) -> Content:
 
 def _own(settings: AnyRun) -> Content:
     if isinstance(settings, DataOwnerRun):
-        stated = policy_terms(Policy(**settings.limits), Totals())
-        limits = {name: value for name, value in stated.items() if not name.endswith("_before")}
-        return {"activations": "trained" if settings.trains_bottom else "fixed", **limits}
+        own = answered(settings, purpose="train")
+        return {**own, "policy": own["policy"].model_dump(mode="json")}
     return _proposed(settings)
 
 
 def _proposed(settings: LabelOwnerRun) -> Content:
-    train, units = settings.train, settings.model.units
-    drawn = settings.split.decided_by == "drawn"
-    return {
-        "out_features": units,
-        "epochs": train.epochs,
-        "batch": train.batch,
-        **({"validation": settings.split.validation, "test": settings.split.test} if drawn else {}),
-        "may_stop": train.may_stop,
-        "keep": "best" if train.keeps_best else "last",
-        "values_of_z_for_a_row": units * train.epochs,
-    }
+    own = proposed(settings, purpose="train")
+    if settings.split.decided_by != "drawn":
+        own = {name: value for name, value in own.items() if name not in _BY_A_COLUMN}
+    return {**own, "values_of_z_for_a_row": own["out_features"] * own["epochs"]}
 
 
 def _values(kept: Kept | None) -> dict[str, Any] | None:
@@ -147,20 +148,28 @@ def _changed(now: Content, agreed: Content) -> Iterator[str]:
     """Say where the run file or the table has moved on since."""
     for name, value in now.items():
         if name in agreed and agreed[name] != value:
-            yield f"  changed since: {_LABELS.get(name, name)} is {_said(value)} now"
+            yield f"  changed since: {_label(name)} is {said(value)} now"
 
 
 def _rows(content: Mapping[str, Any]) -> list[str]:
     left_out = _BY_A_COLUMN if content.get("assigned") is not None else _DRAWN
-    said = (
-        (_LABELS.get(name, name), value)
-        for name, value in content.items()
+    shown = (
+        (_label(name), value)
+        for name, value in flat(content).items()
         if value != "" and not (name in left_out and not value)
     )
-    return [f"  {label:<{_WIDTH}}{_said(value)}" for label, value in said]
+    return [f"  {label:<{_WIDTH}}{said(value)}" for label, value in shown]
 
 
-def _said(value: Any) -> str:
+def _label(name: str) -> str:
+    try:
+        return _FOLLOWS.get(name) or field_label(_EARLIER.get(name, name))
+    except KeyError:
+        return name  # of another version
+
+
+def said(value: Any) -> str:
+    """Say a value of the terms in words."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

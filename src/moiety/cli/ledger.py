@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
-from moiety.config import DataOwnerRun, load_data_owner_run
-from moiety.contract.policy import Policy
+from moiety.cli.contract import said
+from moiety.config import Policy, Totals, limit_label, load_data_owner_run
 from moiety.store.ledger import Entries, read_ledger
 
-_MEANINGS: Final = {
-    "released_z_per_row": "values of z for any one row",
-    "predictions": "rows scored",
-    "steps": "training steps",
-    "runs": "trainings begun",
-}
+_WIDTH: Final = 36
 
 
 def ledger_values(path: Path) -> dict[str, Any]:
@@ -23,13 +18,14 @@ def ledger_values(path: Path) -> dict[str, Any]:
         CheckpointCorruptError: the ledger is damaged.
     """
     settings = load_data_owner_run(path)
-    entries, policy = read_ledger(settings.ledger), Policy(**settings.limits)
+    entries, policy = read_ledger(settings.ledger), settings.limits
     return {
         "peer": settings.peer[0].name,
         "ledger": str(settings.ledger),
         "entries": entries.lines,
         "last": {"at": entries.at, "run": entries.run} if entries.lines else None,
-        "totals": {name: _counted(name, entries, policy) for name in _MEANINGS},
+        "totals": {name: _counted(name, entries, policy) for name in Totals.model_fields},
+        "limits": {name: value for name, value in policy if name not in Totals.model_fields},
     }
 
 
@@ -43,38 +39,18 @@ def ledger_lines(path: Path) -> list[str]:
     values, settings = ledger_values(path), load_data_owner_run(path)
     lines = [
         f"released to {values['peer']} of table {settings.ledger.stem}, over all runs",
-        f"{'':30}{'so far':>12}{'allowed':>12}{'left':>12}",
+        f"{'':{_WIDTH}}{'so far':>12}{'allowed':>12}{'left':>12}",
     ]
     for name, each in values["totals"].items():
-        allowed, left = (_shown(each[key]) for key in ("limit", "left"))
-        lines.append(f"{_MEANINGS[name]:<30}{each['total']:>12}{allowed:>12}{left:>12}")
-    return [*lines, *_rules(settings), _source(values)]
+        allowed, left = (said(each[key]) for key in ("limit", "left"))
+        lines.append(f"{limit_label(name):<{_WIDTH}}{each['total']:>12}{allowed:>12}{left:>12}")
+    lines += [f"{limit_label(name):<{_WIDTH}}{said(value)}" for name, value in values["limits"].items()]
+    return [*lines, _source(values)]
 
 
 def _counted(name: str, entries: Entries, policy: Policy) -> dict[str, int | None]:
     total, limit = getattr(entries.totals, name), getattr(policy, name)
     return {"total": total, "limit": limit, "left": None if limit is None else max(0, limit - total)}
-
-
-def _shown(value: int | None) -> str:
-    return "no limit" if value is None else str(value)
-
-
-def _rules(settings: DataOwnerRun) -> list[str]:
-    limits = settings.limits
-    return [
-        f"batches of {limits['smallest_batch']} rows or more; out_features "
-        + ("of any width" if limits["wide_layer"] else "below in_features")
-        + ("" if limits["early_stopping"] else "; no early stopping"),
-        "; ".join(
-            f"{what} {', '.join(limits[name]) or 'nothing'}"
-            for name, what in (
-                ("protocols", "protocols"),
-                ("schemes", "schemes"),
-                ("reveals", "revealed to this side:"),
-            )
-        ),
-    ]
 
 
 def _source(values: dict[str, Any]) -> str:

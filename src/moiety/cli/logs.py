@@ -11,7 +11,7 @@ from typing import Any, Final, TextIO
 import structlog
 import typer
 
-from moiety.contract.terms import SOFTWARE_VERSION
+from moiety import __version__
 from moiety.errors import ConfigError
 from moiety.net.events import COMMAND_ENDED, COMMAND_STARTED, LOGGER, Log
 
@@ -58,7 +58,7 @@ def log_command(context: typer.Context, *, form: str | None, level: str | None) 
     """
     log_to(form=form, level=level)
     log, command = Log(), context.invoked_subcommand
-    log.emit(COMMAND_STARTED, command=command, software=SOFTWARE_VERSION)
+    log.emit(COMMAND_STARTED, command=command, software=__version__)
 
     def ended() -> None:
         if sys.exc_info()[0] is None:

@@ -56,8 +56,8 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         "parts": {name: _cost_values(cost, plan.line) for name, cost in _parts(plan).items()},
         "memory_bytes": {role.name.lower(): size for role, size in plan.forecast.memory_bytes.items()},
         "released_z_per_row": plan.released_z_per_row,
-        "released_z_per_row_before": contract.data_owner.released_z_per_row_before,
-        "released_z_per_row_limit": contract.data_owner.released_z_per_row_limit,
+        "released_z_per_row_before": contract.data_owner.before.released_z_per_row,
+        "released_z_per_row_limit": contract.data_owner.policy.released_z_per_row,
         "largest_z": plan.largest_z,
         "largest_z_limit": Z_LIMIT,
         "assumed": list(plan.assumed),
@@ -162,7 +162,7 @@ def _released_line(plan: Plan) -> str:
     whose = "its policy" if plan.role == "data-owner" else "the usual policy"
     return (
         f"label owner learns: {plan.released_z_per_row} values of z for each training row, after "
-        f"{terms.released_z_per_row_before} before; {whose} allows {terms.released_z_per_row_limit}"
+        f"{terms.before.released_z_per_row} before; {whose} allows {terms.policy.released_z_per_row}"
     )
 
 

@@ -12,20 +12,24 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
+from moiety.config.policy import LIMITS, Policy, Totals, limit_label
 from moiety.config.prepare import RULE_NAMES, ColumnRule, PrepareRule, RuleName
 from moiety.config.problems import shown, translated
+from moiety.config.protocols import ProtocolName
 from moiety.config.sections import (
     Checkpointing,
     DataOwnerRun,
     LabelCheckpointing,
     LabelOwnerRun,
-    LocalTraining,
     Peer,
 )
 from moiety.config.split import PeriodSplit, SplitBy
+from moiety.config.training import LocalTraining
+from moiety.config.values import Revealed, SchemeName
 from moiety.errors import ConfigError
 
 __all__ = [
+    "LIMITS",
     "RULE_NAMES",
     "AnyRun",
     "Checkpointing",
@@ -36,9 +40,15 @@ __all__ = [
     "LocalTraining",
     "Peer",
     "PeriodSplit",
+    "Policy",
     "PrepareRule",
+    "ProtocolName",
+    "Revealed",
     "RuleName",
+    "SchemeName",
     "SplitBy",
+    "Totals",
+    "limit_label",
     "load_data_owner_run",
     "load_label_owner_run",
     "load_run",

@@ -29,26 +29,35 @@ _NUMBER_OPTIONS: Final = ("missing",)
 
 
 class ColumnRule(Section):
-    """What is done to a column.
+    """What is done to one column."""
 
-    Args:
-        rule: how its values become inputs.
-        most: of "one-hot", how many inputs it may give; the rarest categories share one of them.
-        least: of "one-hot", how many training rows a category needs for an input of its own.
-        bins: of "bins", how many.
-        spread: of "bins": "quantile" puts about as many training rows into each, "uniform" makes them equally
-            wide.
-        inputs: of "bins": "one-hot" gives each an input, "ordinal" the number of the bin, from 0 to 1.
-        missing: of rules for numbers, what stands where one is missing: a statistic of the training rows.
-    """
-
-    rule: RuleName
-    most: Annotated[int, Field(ge=2, le=MOST_INPUTS)] = 64
-    least: Annotated[int, Field(ge=1, le=2**32)] = 1
-    bins: Annotated[int, Field(ge=2, le=MOST_INPUTS)] = 10
-    spread: Literal["quantile", "uniform"] = "quantile"
-    inputs: Literal["one-hot", "ordinal"] = "one-hot"
-    missing: Literal["median", "mean", "most-frequent"] = "median"
+    rule: RuleName = Field(description="How its values become inputs.")
+    most: int = Field(
+        default=64,
+        ge=2,
+        le=MOST_INPUTS,
+        description='Of "one-hot": maximum number of inputs; the rarest categories share one of them.',
+    )
+    least: int = Field(
+        default=1,
+        ge=1,
+        le=2**32,
+        description='Of "one-hot": training rows that a category needs for an input of its own.',
+    )
+    bins: int = Field(default=10, ge=2, le=MOST_INPUTS, description='Of "bins": how many.')
+    spread: Literal["quantile", "uniform"] = Field(
+        default="quantile",
+        description='Of "bins": "quantile" puts about as many training rows into each, "uniform" makes all '
+        "equally wide.",
+    )
+    inputs: Literal["one-hot", "ordinal"] = Field(
+        default="one-hot",
+        description='Of "bins": "one-hot" gives an input for each bin, "ordinal" a single one, from 0 to 1.',
+    )
+    missing: Literal["median", "mean", "most-frequent"] = Field(
+        default="median",
+        description="Of rules for numbers: the statistic of the training rows that replaces a missing value.",
+    )
 
     @model_validator(mode="after")
     def _options_of_its_rule(self) -> Self:
@@ -74,5 +83,5 @@ def _as_table(value: Any) -> Any:
     return value
 
 
-PrepareRule = Annotated[ColumnRule, BeforeValidator(_as_table)]
+PrepareRule = Annotated[ColumnRule, BeforeValidator(_as_table, json_schema_input_type=RuleName | ColumnRule)]
 """How a column becomes inputs, as a run file says it."""

@@ -101,4 +101,4 @@ def require_ids(source: Source, ids: tuple[str, ...], *, duplicates: str) -> Non
         )
 
 
-TableSource = Annotated[Path | Query, PlainValidator(_source)]
+TableSource = Annotated[Path | Query, PlainValidator(_source, json_schema_input_type=Path | Query)]

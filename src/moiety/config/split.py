@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from moiety.config.problems import refusal
 from moiety.config.section import Section
@@ -15,34 +15,48 @@ LARGEST_SPLIT_SUM: Final = 0.95
 Cut = Annotated[
     datetime | date | int | float | str,
     either('write a number, or a date: 2025-07-01, or "2025-07-01" in quotes'),
+    WithJsonSchema({"format": "number, or date: 2025-07-01"}),
 ]
 SplitBy = Literal["drawn", "data-owner", "label-owner"]
 """Who says which rows are in which split: a jointly drawn seed, or the owner of a column."""
 
 
 class PeriodSplit(Section):
-    """`[split]` of a data owner, and what a label owner's has in common with it.
+    """How rows become training, validation and test rows; what both roles can say of it.
 
     Without `by` and `reveals`, both parties draw the split, and this table is left out at the data owner.
-
-    Args:
-        by: own column; rows with the largest values are test rows, those before them validation rows.
-        validation: fraction of the rows that have a value, the newest before the test rows.
-        test: fraction of the rows that have a value, the newest.
-        validation_from: cut point instead of fractions: values from here on are no training rows.
-        test_from: cut point instead of fractions: values from here on are test rows.
-        missing: what a row without a value is; rows without one are refused if left out.
-        reveals: "periods" says that the party without the column may learn which rows lie in which period,
-            and alone, that the peer's column decides.
     """
 
-    by: Column | None = None
-    validation: Fraction = 0.1
-    test: Fraction = 0.2
-    validation_from: Cut | None = None
-    test_from: Cut | None = None
-    missing: Literal["train"] | None = None
-    reveals: Literal["periods"] | None = None
+    by: Column | None = Field(
+        default=None,
+        description="An own column of numbers or dates. Rows with the largest values are test rows, those "
+        "before them are validation rows. The split is drawn at random if left out.",
+    )
+    validation: Fraction = Field(
+        default=0.1,
+        description="Fraction of the rows in the validation set; with `by`, of the rows that have a value.",
+    )
+    test: Fraction = Field(
+        default=0.2,
+        description="Fraction of the rows in the test set; with `by`, of the rows that have a value.",
+    )
+    validation_from: Cut | None = Field(
+        default=None,
+        description="Cut point of `by`, instead of fractions: rows from here on are not trained on.",
+    )
+    test_from: Cut | None = Field(
+        default=None, description="Cut point of `by`, instead of fractions: rows from here on are test rows."
+    )
+    missing: Literal["train"] | None = Field(
+        default=None,
+        description='What a row without a value in `by` is: "train" makes it a training row. Refused if left '
+        "out.",
+    )
+    reveals: Literal["periods"] | None = Field(
+        default=None,
+        description='"periods" accepts that the side without the column learns which rows lie in which '
+        "period. Alone, without `by`, it says that the peer's column decides.",
+    )
 
     @property
     def has_cuts(self) -> bool:
@@ -89,7 +103,7 @@ class PeriodSplit(Section):
 
 
 class FeatureSplit(PeriodSplit):
-    """`[split]` of a data owner: a column decides, its own or the peer's."""
+    """Which rows are validated and tested on, where a column decides: an own one, or the peer's."""
 
     @model_validator(mode="after")
     def _something_to_say(self) -> Self:
@@ -108,14 +122,13 @@ class FeatureSplit(PeriodSplit):
 
 
 class LabelSplit(PeriodSplit):
-    """`[split]` of a label owner.
+    """Which rows are trained on, validated and tested on."""
 
-    Args:
-        stratify: weigh the rows of each class so that every split counts as if it had the classes in the
-            shares of the whole table: in the metrics, or in the loss as well.
-    """
-
-    stratify: Literal["metrics", "metrics and loss"] | None = None
+    stratify: Literal["metrics", "metrics and loss"] | None = Field(
+        default=None,
+        description="Weigh the rows so that each class counts in every split as in the whole table: in the "
+        "metrics, or in the loss as well.",
+    )
 
     @property
     def decided_by(self) -> SplitBy:

@@ -13,6 +13,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
 )
 
@@ -93,9 +94,22 @@ def either(hint: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z")]
-File = Annotated[Path, PlainValidator(resolved)]
-Address = Annotated[str, AfterValidator(_address)]
+def _form(words: str) -> WithJsonSchema:
+    """Say in the schema how a value is written; docs/run-file.md shows it."""
+    return WithJsonSchema({"format": words})
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\z"),
+    _form("name: up to 64 of a-z, 0-9, dot, hyphen, underscore"),
+]
+File = Annotated[Path, PlainValidator(resolved), _form("path")]
+Address = Annotated[str, AfterValidator(_address), _form('"host:port"')]
+SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
+Revealed = Literal["gradients"]
+"""What a run may show the data owner beyond what is public: gradients give the labels away."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Column = Annotated[str, Field(min_length=1)]
 # TOML has lists only; a tuple cannot be changed afterwards.
@@ -103,8 +117,19 @@ Columns = Annotated[tuple[Column, ...], Field(strict=False), AfterValidator(_dis
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=16_384)], ...], Field(strict=False)]
 Fraction = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Factory = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z")]
-"""A Python function by its name: module:function."""
+Factory = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+\z"), _form('"module:function"')]
+"""A Python function by its name."""
+ClassOrFactory = Annotated[
+    str, StringConstraints(pattern=r"^[\w.]+(:\w+)?\z"), _form('name of a class, or "module:function"')
+]
+EnvironmentVariable = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\z"), _form("name of a variable")
+]
+Interval = Annotated[
+    str,
+    StringConstraints(pattern=r"^(epoch|never|[1-9][0-9]{0,8} (s|steps))\z"),
+    _form('"60 s", "100 steps", "epoch" or "never"'),
+]
 _Weights = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2, max_length=4096)
 ]
@@ -116,6 +141,7 @@ ClassWeights = Annotated[
 Option = Annotated[
     bool | int | float | str | _Numbers,
     either("write a number, a text in quotes, true, false, or a list of numbers"),
+    _form("number, text, true, false or list of numbers"),
 ]
 AllOrSome = Annotated[
     Literal["all"] | Annotated[Columns, Field(min_length=1)],
@@ -125,7 +151,9 @@ AllOrAny = Annotated[
     Literal["all"] | Columns,
     either('write "all", or a list of column names in quotes, [] for none'),
 ]
-_IdRule = Annotated[str, AfterValidator(_id_rule)]
+_IdRule = Annotated[
+    str, AfterValidator(_id_rule), _form(", ".join(f'"{rule}"' for rule in ID_RULES) + ' or "date %d.%m.%Y"')
+]
 IdRules = Annotated[
     tuple[Annotated[tuple[_IdRule, ...], Field(strict=False, max_length=16)], ...], Field(strict=False)
 ]

@@ -15,23 +15,13 @@ from moiety.config import AnyRun
 from moiety.contract.contract import Contract
 from moiety.contract.products import REVEALS_GRADIENTS, Role
 from moiety.contract.schedule import Split
-from moiety.contract.terms import WIRE_VERSION, Terms
+from moiety.contract.stated import common
+from moiety.contract.terms import WIRE_VERSION, Lasts, Terms, fields_lasting
 
 Content = dict[str, Any]
 
-CONTENT_VERSION: Final = 1
-PER_SESSION: Final = frozenset(
-    {
-        "nonce",
-        "resumes",
-        "order",
-        "epochs_done",
-        "released_z_per_row_before",
-        "predictions_before",
-        "steps_before",
-        "runs_before",
-    }
-)
+CONTENT_VERSION: Final = 2
+PER_SESSION: Final = fields_lasting(Lasts.SESSION)
 """Fields of the terms that are no part of what is signed."""
 _GROUP: Final = 4
 
@@ -58,18 +48,12 @@ def common_of(settings: AnyRun, *, rows: int | None = None, order_digest: str | 
     """
     content = {
         "wire_version": WIRE_VERSION,
-        "run": settings.run,
-        "purpose": "train",
-        "protocol": settings.protocol.name,
-        "scheme": settings.protocol.scheme,
-        "reveals": settings.protocol.reveals or "nothing",
-        "id_columns": len(settings.table.id),
+        **common(settings, purpose="train"),
         "rows": rows,
         "order_digest": order_digest,
         "model": "",
-        "split": settings.split.decided_by,
     }
-    return {name: value for name, value in content.items() if value is not None}
+    return {name: content[name] for name in Terms.model_fields if content.get(name) is not None}
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
@@ -77,7 +61,7 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def digest_of(content: Mapping[str, Any]) -> str:
+def content_digest(content: Mapping[str, Any]) -> str:
     """Return SHA-256 of "moiety contract", a newline and the canonical JSON, in hexadecimal."""
     return sha256(b"moiety contract\n" + canonical(content)).hexdigest()
 

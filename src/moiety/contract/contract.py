@@ -9,7 +9,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final, Literal
 
+from moiety.config.protocols import PROTOCOLS
 from moiety.contract.assignment import Assignment
+from moiety.contract.flow import Flow, Multiplication, When, flow_of
 from moiety.contract.policy import (
     Asks,
     check_batches,
@@ -18,15 +20,7 @@ from moiety.contract.policy import (
     check_stopping,
     check_width,
 )
-from moiety.contract.products import (
-    SESSION_BYTES,
-    SPARE_BITS,
-    Product,
-    Role,
-    key_holder_of,
-    products_of,
-    shape_of,
-)
+from moiety.contract.products import LIMBS, SESSION_BYTES, Product, Role
 from moiety.contract.schedule import Schedule, Split
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
 from moiety.crypto.sampling import Seed
@@ -83,6 +77,11 @@ class Contract:
         return self.label_owner.purpose == "train"
 
     @cached_property
+    def flow(self) -> Flow:
+        """The protocol, as a table."""
+        return flow_of(self.label_owner.protocol)
+
+    @cached_property
     def schedule(self) -> Schedule:
         """Splits and batches."""
         seed = order_seed(self.label_owner, self.data_owner.nonce)
@@ -93,7 +92,8 @@ class Contract:
     @property
     def trains_bottom(self) -> bool:
         """Whether this session trains the data owner's bottom model: then it is shown da."""
-        return self.training and self.data_owner.activations == "trained" and not self._blind
+        can = PROTOCOLS[self.label_owner.protocol].bottom != "never"
+        return self.training and self.data_owner.activations == "trained" and can
 
     @property
     def keeps_best(self) -> bool:
@@ -103,7 +103,7 @@ class Contract:
     @property
     def hides_choice(self) -> bool:
         """Whether it goes back to an epoch without telling the data owner to which."""
-        return self.keeps_best and self._blind
+        return self.keeps_best and self.flow.hides_choice
 
     @property
     def steps_per_epoch(self) -> int:
@@ -128,12 +128,29 @@ class Contract:
     @property
     def products(self) -> tuple[Product, ...]:
         """What this session computes under encryption."""
-        return products_of(
-            self.label_owner.protocol,
-            training=self.training,
-            trains_bottom=self.trains_bottom,
-            hides_choice=self.hides_choice,
-        )
+        return tuple(self.multiplications)
+
+    @cached_property
+    def multiplications(self) -> dict[Product, Multiplication]:
+        """Those products with their matrices and keys; one that scores has the parameters of its training."""
+        sends = list(self.flow.steps)
+        if self.training:
+            sends += self.flow.opening
+        if self.keeps_best:
+            sends += self.flow.choice
+        counted = (send for send in sends if self.trains_bottom or send.when is not When.BOTTOM)
+        found = {send.of.product: send.of for send in counted if send.of is not None}
+        return {product: found[product] for product in Product if product in found}
+
+    def sizes(self, rows: int) -> dict[str, int]:
+        """Return what the axes of a flow's matrices stand for, for a batch of `rows`."""
+        return {
+            "N": rows,
+            "D": self.in_features,
+            "K": self.out_features,
+            "E": self.label_owner.epochs,
+            "L": LIMBS,
+        }
 
     @cached_property
     def schemes(self) -> dict[Role, Scheme]:
@@ -146,10 +163,28 @@ class Contract:
         return "+".join(sorted({scheme.name for scheme in self.schemes.values()}))
 
     def plan(self, product: Product, rows: int) -> ProductPlan:
-        """Plan a product over a batch of `rows`."""
-        need = self._need(product, rows)
-        scheme = self.schemes[key_holder_of(self.label_owner.protocol, product)]
-        return scheme.plan(need.shape, required_spare_bits=need.spare_bits)
+        """Return the plan of a product over a batch of `rows`; each is made once."""
+        of = self.multiplications[product]
+        place = (product, rows if of.depends_on_rows else 0)
+        if place not in self._plans:
+            need, scheme = of.need(self.sizes(rows)), self.schemes[of.key_holder]
+            self._plans[place] = scheme.plan(need.shape, required_spare_bits=need.spare_bits)
+        return self._plans[place]
+
+    def plan_ahead(self) -> None:
+        """Make the plans of every batch of the schedule, so that no step waits for the planner."""
+        trained = [Split.TRAIN] if self.training else []
+        scored = [Split.VALIDATION, Split.TEST] if self.training else [Split.ALL]
+        always = {send.of for send in self.flow.forward if send.when is When.ALWAYS}
+        for product, of in self.multiplications.items():
+            splits = trained + scored if of in always else trained
+            sizes = {rows for split in splits for rows in self.schedule.sizes(split)}
+            for rows in sizes if of.depends_on_rows else {0}:
+                self.plan(product, rows)
+
+    @cached_property
+    def _plans(self) -> dict[tuple[Product, int], ProductPlan]:
+        return {}
 
     def check(self) -> None:
         """Refuse what the data owner's policy does not cover; both sides ask.
@@ -172,15 +207,15 @@ class Contract:
             PolicyError: naming the limit.
             ConfigError: the data owner has a bottom model to train, and the protocol trains none.
         """
-        policy = self.data_owner.policy
-        if self._blind and self.data_owner.activations == "trained":
+        name, policy = self.label_owner.protocol, self.data_owner.policy
+        if PROTOCOLS[name].bottom == "never" and self.data_owner.activations == "trained":
             raise ConfigError(
-                'protocol "blind" trains no bottom model',
+                f'protocol "{name}" trains no bottom model',
                 hint="the data owner writes model.frozen = true, or both choose another protocol",
             )
         check_choices(
             policy,
-            protocol=self.label_owner.protocol,
+            protocol=name,
             scheme=self.label_owner.scheme,
             reveals=self.label_owner.reveals,
         )
@@ -191,33 +226,16 @@ class Contract:
             check_batches(policy, smallest=min((each.rows for each in batches), default=0))
 
     @property
-    def _blind(self) -> bool:
-        return self.label_owner.protocol == "blind"
-
-    @property
     def _largest_batch(self) -> int:
         return max(1, min(self.label_owner.batch, self.label_owner.rows))
 
     def _needs(self) -> dict[Role, list[ProductNeed]]:
         needs: dict[Role, list[ProductNeed]] = {}
-        protocol = self.label_owner.protocol
-        for product in self.products:
+        for product, of in self.multiplications.items():
             if product is Product.CHOICE:  # once a run: it takes what the steps take
                 continue
-            role = key_holder_of(protocol, product)
-            needs.setdefault(role, []).append(self._need(product, self._largest_batch))
+            needs.setdefault(of.key_holder, []).append(of.need(self.sizes(self._largest_batch)))
         return needs
-
-    def _need(self, product: Product, rows: int) -> ProductNeed:
-        shape = shape_of(
-            self.label_owner.protocol,
-            product,
-            rows=rows,
-            in_features=self.in_features,
-            out_features=self.out_features,
-            epochs=self.label_owner.epochs,
-        )
-        return ProductNeed(shape=shape, spare_bits=SPARE_BITS[product])
 
 
 def check_candidates(contract: Contract) -> None:
@@ -255,8 +273,8 @@ def schedule_of(
 ) -> Schedule:
     """Return the schedule that the label owner's terms and a jointly drawn seed give.
 
-    In `acml` a ciphertext fixes which rows sit together; activations that never change are encrypted
-    once, so their batches stay together too.
+    A ciphertext fixes which rows sit together: where activations that never change are encrypted once,
+    their batches stay together too.
     """
     return Schedule(
         seed=seed,
@@ -265,6 +283,6 @@ def schedule_of(
         test=label_owner.test,
         batch=label_owner.batch,
         epochs=label_owner.epochs,
-        whole_batches=label_owner.protocol == "acml" and activations == "fixed",
+        whole_batches=flow_of(label_owner.protocol).reuses_activations and activations == "fixed",
         assignment=assignment,
     )

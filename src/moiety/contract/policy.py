@@ -1,86 +1,21 @@
-"""What the data owner allows, and the counting that enforces it.
+"""The counting that enforces a data owner's policy, before anything is released.
 
-z leaks: a label owner that knows some rows fits a linear map to it, so what a policy limits is how much of
-z leaves per row. The limits are part of the handshake, so that the label owner knows them beforehand; they
-are enforced at the data owner, before an answer leaves. Pure rules: the file the totals live in is
-`checkpoint`'s. Imported by contract and protocol.
+What a policy limits is how much of z leaves per row (`config.policy` has the limits). The limits are part of
+the handshake, so that the label owner knows them beforehand; they are enforced at the data owner, before an
+answer leaves. Pure rules: the file the totals live in is the ledger's. Imported by contract and protocol.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 
-from moiety.contract.products import ProtocolName
+from moiety.config import LIMITS, Policy, SchemeName, Totals, limit_label
 from moiety.contract.schedule import RowIndices
-from moiety.crypto.schemes import SchemeName
-from moiety.errors import PolicyError
-
-Revealed = Literal["gradients"]
+from moiety.errors import PeerPolicyError, PolicyError
 
 STEPS_AHEAD: Final = 64
 """Training steps recorded at once."""
-
-LIMITS: Final = (
-    "released_z_per_row",
-    "predictions",
-    "smallest_batch",
-    "out_features",
-    "steps",
-    "runs",
-    "protocols",
-    "schemes",
-    "reveals",
-    "early_stopping",
-)
-"""Every limit a `PolicyError` can name. Messages carry the number: append only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """Limits for one peer on one table, over all runs. None sets no limit of its own.
-
-    Args:
-        released_z_per_row: values of z released for any one row: out_features x passes.
-        predictions: rows scored by `predict`.
-        steps: training steps; those that a resumed run makes again count again.
-        runs: trainings that were begun; one that is resumed counts once.
-        smallest_batch: rows of the smallest training batch.
-        wide_layer: allow out_features >= in_features, which lets the label owner solve for the features.
-        early_stopping: allow a training to end before the agreed epochs.
-        protocols: message flows.
-        schemes: cryptosystems.
-        reveals: what may be shown to the data owner beyond what is public; "gradients", which give the
-            labels away, is the only such quantity.
-    """
-
-    released_z_per_row: int = 640
-    predictions: int = 100_000
-    steps: int | None = None
-    runs: int | None = None
-    smallest_batch: int = 256
-    wide_layer: bool = False
-    early_stopping: bool = True
-    protocols: tuple[ProtocolName, ...] = get_args(ProtocolName)
-    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
-    reveals: tuple[Revealed, ...] = get_args(Revealed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """What has been released so far; only ever grows.
-
-    Args:
-        released_z_per_row: the largest number of values of z released for any one row.
-        predictions: rows scored.
-        steps: training steps, or a few more: see `Meter`.
-        runs: trainings that were begun.
-    """
-
-    released_z_per_row: int = 0
-    predictions: int = 0
-    steps: int = 0
-    runs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +65,7 @@ class Meter:
         Raises:
             PolicyError: there were as many runs as the policy allows.
         """
-        require("runs", allowed=self._policy.runs, asked=self._runs)
+        require(self._policy, "runs", asked=self._runs)
         return self._totals()
 
     def charge(self, rows: RowIndices, *, out_features: int, prediction: bool, step: bool) -> Totals:
@@ -148,9 +83,9 @@ class Meter:
         released = int(self._released[rows].max(initial=0)) + out_features
         predictions = self._predictions + (len(rows) if prediction else 0)
         steps = self._steps + step
-        require("released_z_per_row", allowed=self._policy.released_z_per_row, asked=released)
-        require("predictions", allowed=self._policy.predictions, asked=predictions)
-        require("steps", allowed=self._policy.steps, asked=steps)
+        require(self._policy, "released_z_per_row", asked=released)
+        require(self._policy, "predictions", asked=predictions)
+        require(self._policy, "steps", asked=steps)
         self._released[rows] += out_features
         self._predictions, self._steps = predictions, steps
         if steps > self._recorded_steps:
@@ -166,14 +101,34 @@ class Meter:
         )
 
 
-def require(limit: str, *, allowed: int | None, asked: int) -> None:
+def require(policy: Policy, limit: str, *, asked: int) -> None:
     """Refuse more than a limit allows; None allows everything.
 
     Raises:
-        PolicyError: `asked` is above `allowed`.
+        PolicyError: `asked` is above it.
     """
+    allowed = getattr(policy, limit)
     if allowed is not None and asked > allowed:
-        raise PolicyError(limit=limit, allowed=allowed, asked=asked)
+        raise exceeded(limit, allowed=allowed, asked=asked)
+
+
+def exceeded(limit: str, *, allowed: object, asked: object) -> PolicyError:
+    """Return the error of a limit that would be exceeded, in the limit's words."""
+    remedy = LIMITS[limit].remedy
+    return PolicyError(limit=limit, allowed=allowed, asked=asked, meaning=limit_label(limit), remedy=remedy)
+
+
+def limit_number(error: BaseException | None) -> int | None:
+    """Return the number of the limit that an error names; None where it names none."""
+    return LIMITS[error.limit].number if isinstance(error, PolicyError) else None
+
+
+def exceeded_at_peer(number: int) -> PeerPolicyError | None:
+    """Return the error of the limit that the peer stopped at; None for a number of no limit."""
+    for limit, known in LIMITS.items():
+        if known.number == number:
+            return PeerPolicyError(limit=limit, meaning=limit_label(limit), remedy=known.remedy)
+    return None
 
 
 def check_width(policy: Policy, *, in_features: int, out_features: int) -> None:
@@ -188,7 +143,8 @@ def check_width(policy: Policy, *, in_features: int, out_features: int) -> None:
         PolicyError: the label owner could solve for the features.
     """
     if out_features >= in_features and not policy.wide_layer:
-        raise PolicyError(limit="out_features", allowed=in_features - 1, asked=out_features)
+        wide = f"out_features {out_features} of in_features {in_features}"
+        raise exceeded("wide_layer", allowed="false", asked=wide)
 
 
 def check_budgets(policy: Policy, *, before: Totals, out_features: int, asks: Asks) -> None:
@@ -203,13 +159,13 @@ def check_budgets(policy: Policy, *, before: Totals, out_features: int, asks: As
     Raises:
         PolicyError: a budget does not cover the asks.
     """
-    asked = before.released_z_per_row + out_features * asks.passes
-    require("released_z_per_row", allowed=policy.released_z_per_row, asked=asked)
-    require("steps", allowed=policy.steps, asked=before.steps + asks.steps)
-    require("runs", allowed=policy.runs, asked=before.runs + asks.runs)
+    released = before.released_z_per_row + out_features * asks.passes
+    require(policy, "released_z_per_row", asked=released)
+    require(policy, "steps", asked=before.steps + asks.steps)
+    require(policy, "runs", asked=before.runs + asks.runs)
 
 
-def check_choices(policy: Policy, *, protocol: ProtocolName, scheme: SchemeName, reveals: str) -> None:
+def check_choices(policy: Policy, *, protocol: str, scheme: SchemeName, reveals: str) -> None:
     """Refuse a message flow, a cryptosystem or a revealed quantity that is not allowed; both sides ask.
 
     Args:
@@ -221,15 +177,16 @@ def check_choices(policy: Policy, *, protocol: ProtocolName, scheme: SchemeName,
     Raises:
         PolicyError: one of them is not in the policy.
     """
-    _require_one("protocols", allowed=policy.protocols, asked=protocol)
-    _require_one("schemes", allowed=policy.schemes, asked=scheme)
+    _require_one(policy, "protocols", asked=protocol)
+    _require_one(policy, "schemes", asked=scheme)
     if reveals != "nothing":
-        _require_one("reveals", allowed=policy.reveals, asked=reveals)
+        _require_one(policy, "reveals", asked=reveals)
 
 
-def _require_one(limit: str, *, allowed: tuple[str, ...], asked: str) -> None:
+def _require_one(policy: Policy, limit: str, *, asked: str) -> None:
+    allowed: tuple[str, ...] = getattr(policy, limit)
     if asked not in allowed:
-        raise PolicyError(limit=limit, allowed=", ".join(allowed) or "nothing", asked=asked)
+        raise exceeded(limit, allowed=", ".join(allowed) or "nothing", asked=asked)
 
 
 def check_batches(policy: Policy, *, smallest: int) -> None:
@@ -239,7 +196,7 @@ def check_batches(policy: Policy, *, smallest: int) -> None:
         PolicyError: the smallest training batch has too few rows.
     """
     if smallest < policy.smallest_batch:
-        raise PolicyError(limit="smallest_batch", allowed=policy.smallest_batch, asked=smallest)
+        raise exceeded("smallest_batch", allowed=policy.smallest_batch, asked=smallest)
 
 
 def check_stopping(policy: Policy, *, may_stop: bool) -> None:
@@ -249,4 +206,4 @@ def check_stopping(policy: Policy, *, may_stop: bool) -> None:
         PolicyError: the data owner would learn when it stops, and does not want to.
     """
     if may_stop and not policy.early_stopping:
-        raise PolicyError(limit="early_stopping", allowed="false", asked="true")
+        raise exceeded("early_stopping", allowed="false", asked="true")

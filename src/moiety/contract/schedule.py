@@ -103,6 +103,10 @@ class Schedule:
             for number, size in enumerate(self._sizes(split, pass_number))
         ]
 
+    def sizes(self, split: Split) -> set[int]:
+        """Return how many rows the batches of a split have: one or two numbers, the same in every epoch."""
+        return set(_batch_sizes(len(self.split_rows(split)), self.batch))
+
     def rows_of(self, handle: RowHandle) -> RowIndices:
         """Return the row numbers a handle stands for, in batch order."""
         part = self.part_of(handle)

@@ -17,10 +17,10 @@ coefficient (`parameters`).
 A larger c means fewer ciphertexts to send and more to return; the planner weighs the two.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import islice
 from math import inf, isinf
 from typing import Final
 
@@ -52,6 +52,8 @@ along X; a response takes five transforms."""
 
 REQUESTS_LIMIT: Final = 8192
 """Ciphertexts that the kernel adds up without reducing in between."""
+_CUTS: Final = range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1)
+"""Bytes that a coefficient may be cut to; each more leaves more bits to spare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,7 @@ class PackingPlan:
     @cached_property
     def spare_bits(self) -> float:
         """Bits left over by the noise bound."""
-        return spare_bits(
-            self.parameters,
-            self.shape,
-            rows_per_ciphertext=self.rows_per_ciphertext,
-            request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
-        )
+        return _spare(self, self.request_bytes, self.response_bytes)
 
     @property
     def column_levels(self) -> int:
@@ -189,16 +185,26 @@ def _fitting(parameters: ParameterSet, shape: ProductShape, required: int) -> It
 
 def _asked(whole: PackingPlan, required: int) -> Iterator[PackingPlan]:
     """Cut the request to the fewest bytes, to one more, and not at all: the response may need fewer then."""
-    plans = (replace(whole, request_bytes=size) for size in range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1))
-    yield from islice((each for each in plans if each.spare_bits >= required), 2)
+    fewest = bisect_left(_CUTS, float(required), key=lambda size: _spare(whole, size, whole.response_bytes))
+    yield from (replace(whole, request_bytes=size) for size in _CUTS[fewest : fewest + 2])
     yield whole
 
 
 def _shortest(asked: PackingPlan, required: int) -> PackingPlan:
     """Cut the response of a plan that fits to the fewest bytes that still do."""
-    sizes = range(LEAST_CUT_BYTES, MOST_CUT_BYTES + 1)
-    plans = (replace(asked, response_bytes=size) for size in sizes)
-    return next(each for each in plans if each.spare_bits >= required)
+    fewest = bisect_left(_CUTS, float(required), key=lambda size: _spare(asked, asked.request_bytes, size))
+    return replace(asked, response_bytes=_CUTS[fewest])
+
+
+def _spare(plan: PackingPlan, request_bytes: int | None, response_bytes: int) -> float:
+    """Return the spare bits of a plan that is cut otherwise; to make each would take longer than this."""
+    return spare_bits(
+        plan.parameters,
+        plan.shape,
+        rows_per_ciphertext=plan.rows_per_ciphertext,
+        request_bytes=request_bytes,
+        response_bytes=response_bytes,
+    )
 
 
 def _contracted(column_length: int) -> list[int]:
@@ -224,6 +230,8 @@ def choose(needs: Sequence[ProductNeed]) -> ParameterSet:
             f"no listed parameter set fits the products {[need.shape for need in needs]}",
             hint="use smaller batches or fewer units",
         )
+    # Every listed set is secure, and a test says so; asked once more where it is chosen, because nothing
+    # later is.
     require_secure(cheapest)
     return cheapest
 
@@ -258,6 +266,8 @@ def pack_multipliers(
     padded[: len(rows), : plan.shape.contraction] = rows
     grouped = padded.reshape(len(numbers), r, plan.requests, c).transpose(0, 2, 1, 3)
     multipliers = np.zeros((len(numbers), plan.requests, plan.column_length), dtype=np.int64)
+    # Reversed within a row: the coefficient of Y^(t c + c - 1) then is the sum over j of both factors'
+    # entries j.
     multipliers[..., : r * c] = grouped[..., ::-1].reshape(len(numbers), plan.requests, r * c)
     return multipliers
 

@@ -27,7 +27,7 @@ those of the Homomorphic Encryption Standard against quantum search (51, 101, 20
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import log2, prod, sqrt
 from typing import Final
 
@@ -69,7 +69,7 @@ class ParameterSet:
     primes: tuple[int, ...]
     testing_only: bool = False
 
-    @property
+    @cached_property
     def modulus(self) -> int:
         """The ciphertext modulus q."""
         return int(prod(self.primes))
@@ -82,6 +82,7 @@ class ParameterSet:
     @property
     def security_bits(self) -> int:
         """Estimated security: 128 bits at the table's limit, falling in proportion above it."""
+        # A degree that is not in the table has no security that anybody stated: 0 bits, and refused.
         limit = SECURE_MODULUS_BITS.get(self.degree, 0)
         return min(256, int(REQUIRED_SECURITY_BITS * limit / log2(self.modulus)))
 
@@ -134,10 +135,14 @@ def deviation(
         request_bytes: that a coefficient of a request is cut to; None: requests cross whole.
         response_bytes: that a coefficient of c1' is cut to.
     """
+    # As many terms as a coefficient of the product has: rows that do not exist are multiplied by 0.
     degree, terms = parameters.degree, shape.contraction * min(rows_per_ciphertext, shape.rows)
     multiplier, unit = 2.0**shape.multiplier_bits, 1 / parameters.modulus
     error = _VARIANCE * unit**2
     asked, answered = _cut(parameters, request_bytes), _cut(parameters, response_bytes)
+    # Multipliers are a party's data: taken at their largest, all of one sign. Errors are sampled, so that
+    # their variances add up (ADR 0014); an error that somebody chose would spoil that party's own product
+    # only.
     variance = terms * multiplier**2 * (error + (unit**2 + asked.variance) / 12)
     variance += 2 * degree * error + degree * (unit**2 + answered.variance) / 12
     return sqrt(variance) + terms * multiplier * asked.bias + degree * answered.bias

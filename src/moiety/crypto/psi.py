@@ -113,6 +113,7 @@ class Blinding(Secret):
         self._map = map_function
         self._scalar = group.scalar(randomness.seed())
         words = expand_words(randomness.seed(), b"psi order", index=0, count=count)
+        # Ids leave in an order of their own: the table's order would tell the peer where its matches lie.
         self.order: Rows = np.argsort(words, kind="stable").astype(np.int64)
 
     def multiply(self, elements: Elements) -> Elements:

@@ -94,6 +94,7 @@ def encode_activations(values_ND: NDArray[np.float64]) -> tuple[NDArray[np.int16
     """
     values = np.asarray(values_ND, dtype=np.float64)
     _require_finite(values)
+    # Symmetric, without -2^15: the noise bound counts with 15 bits and a sign (ADR 0001).
     limit = 2.0**ACTIVATION_MULTIPLIER_BITS - 1
     bound = 2.0 ** (ACTIVATION_MULTIPLIER_BITS - ACTIVATION_BITS)
     scaled = np.rint(np.ldexp(np.clip(values, -bound, bound), ACTIVATION_BITS))
@@ -144,6 +145,7 @@ def _round(
     values = np.asarray(reals, dtype=np.float64)
     _require_finite(values)
     clipped = int(np.count_nonzero(np.abs(values) > limit))
+    # The 53 bits that a float64 holds exactly: a 54th could round up to 1, and floor(v + 1) is biased.
     uniform = np.ldexp((words >> np.uint64(11)).astype(np.float64), -53)
     bounded = np.ldexp(np.clip(values, -limit, limit), scale_bits)
     return np.floor(bounded + uniform).astype(np.int64), clipped
@@ -157,6 +159,8 @@ def check_z(z_NK: RingArray) -> None:
     """
     _require_below(
         decode(z_NK, scale_bits=Z_BITS),
+        # Three bits before the ring wraps: W is held by nobody, so z is the first place where growth can be
+        # seen (ADR 0001).
         limit_bits=Z_LIMIT_BITS,
         hint="lower the learning rate, or scale the features down",
     )

@@ -76,6 +76,8 @@ class RlweKeyHolder(Secret):
         modulus = np.array(parameters.primes, dtype=np.uint64)[:, None]
         self._negated_secret = np.where(self._secret == 0, self._secret, modulus - self._secret)
         key = _transformed(parameters, _gaussian(parameters, seed, b"public key error", 0))
+        # pk1 is expanded, not drawn: a key holder that chose it could choose 0, and c1' would be the bare sum
+        # (ADR 0014).
         pk1 = _uniform(parameters, public_seed, b"pk1", 0)
         self._transform.multiply_accumulate(key, pk1, self._negated_secret)
         self._public_key = self._transform.pack(key).tobytes()
@@ -103,6 +105,8 @@ class RlweKeyHolder(Secret):
         Leaks:
             Nothing to the evaluator but the shape (RLWE).
         """
+        # Taken out before it is used, so that no error can leave it there: an encryption of zero that served
+        # twice gives the difference of two messages.
         zeros, self._ahead = self._ahead, None
         if zeros is None or zeros.count != plan.requests:
             zeros = self._zeros(plan, randomness)
@@ -114,6 +118,7 @@ class RlweKeyHolder(Secret):
             yield b"".join([zeros.public, *pieces])
 
     def _zeros(self, plan: PackingPlan, randomness: Randomness) -> "_RequestZeros":
+        # Two draws: the first crosses, and nothing of the errors may follow from it.
         public, secret = randomness.seed(), randomness.seed()
         sample = partial(request_zeros, self._parameters, self._negated_secret, public, secret)
         return _RequestZeros(sample, count=plan.requests, public=public)
@@ -140,6 +145,8 @@ class RlweKeyHolder(Secret):
             self._product_piece(c1[each.start - numbers.start : each.stop - numbers.start], plan, each)
             for each in _pieces(numbers)
         )
+        # Only c1' s: c0' is the evaluator's share and is never here (ADR 0014). Any bytes of the right length
+        # are a response; damaged ones give wrong shares and no error (ADR 0013).
         phase = np.concatenate(list(pieces), axis=-1)
         return self._transform.round_to_share(phase).reshape(-1, plan.shape.kept)
 
@@ -245,6 +252,8 @@ class RlweEvaluator(Secret):
         Leaks:
             Nothing to the key holder but the shape: see the module's rule.
         """
+        # As in `encrypt`: the difference of two responses under one (u, e1) is a bare linear combination (ADR
+        # 0014).
         ahead, self._ahead = self._ahead, None
         memory = self._take_memory(plan)
         ciphertexts = self._columns(blocks, plan, memory)
@@ -308,6 +317,8 @@ def response_zeros(plan: PackingPlan, public_key: Polynomials, secret: Seed, num
             for part, key in zip(piece, public_key, strict=True):
                 tables.multiply_accumulate(part[None], u[place : place + 1], key)
             tables.inverse(piece, first=plan.column_levels)
+    # One error, for c1': pk0 u needs none, because c0' never leaves this machine (ADR 0014). It is added as
+    # it is, after the last inverse transform.
     return products, _each(_gaussian, parameters, secret, b"e1", numbers)
 
 
@@ -341,6 +352,8 @@ def _respond_piece(
     """Re-randomise response ciphertexts `numbers`: c1' as it crosses, and own share."""
     tables = transform(plan.parameters)
     flat = sums.reshape(-1, *sums.shape[2:])
+    # First re-randomised, then read and cut: what is cut off later is a public function of what may be seen
+    # (ADR 0013). The sums themselves must not be returned by anything: they give the evaluator's matrix away.
     tables.add(flat, products.reshape(flat.shape))
     tables.inverse(flat, last=plan.column_levels)
     share = tables.round_to_share(read_rows(plan, sums[:, 0], numbers)).reshape(-1, plan.shape.kept)

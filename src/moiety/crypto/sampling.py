@@ -58,6 +58,7 @@ def derive(seed: Seed, purpose: bytes, *context: bytes) -> Seed:
     """Derive an independent seed: BLAKE2b keyed by `seed` over length-prefixed purpose and context."""
     digest = blake2b(key=seed, digest_size=SEED_BYTES)
     for part in (purpose, *context):
+        # With lengths, or ("a", "bc") and ("ab", "c") would be one seed.
         digest.update(len(part).to_bytes(8, "little") + part)
     return Seed(digest.digest())
 
@@ -65,6 +66,8 @@ def derive(seed: Seed, purpose: bytes, *context: bytes) -> Seed:
 def expand(seed: Seed, purpose: bytes, *, index: int, size: int) -> NDArray[np.uint8]:
     """Expand a seed to `size` bytes: the AES-256-CTR keystream under a key of (purpose, index)."""
     key = derive(seed, purpose, index.to_bytes(8, "little"))
+    # A counter from 0 repeats nothing: the key is one of this seed, purpose and number, and a seed serves one
+    # message.
     encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     return np.frombuffer(encryptor.update(bytes(size)), dtype=np.uint8)
 

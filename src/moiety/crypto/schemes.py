@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
+from moiety.config import SchemeName
 from moiety.crypto.packing import PackingPlan, choose, plan
 from moiety.crypto.parameters import ParameterSet, require_secure
 from moiety.crypto.rlwe import RlweEvaluator, RlweKeyHolder
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import ProductNeed, ProductShape, Scheme
 from moiety.errors import ConfigError
-
-SchemeName = Literal["rlwe", "paillier", "paillier-legacy"]
-SCHEMES: tuple[SchemeName, ...] = get_args(SchemeName)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from torch import nn
 from moiety.config import DataOwnerRun, load_data_owner_run, load_label_owner_run
 from moiety.config import LabelOwnerRun as Settings
 from moiety.contract.assignment import Assignment
+from moiety.contract.flow import flow_of
+from moiety.contract.products import Role
 from moiety.contract.schedule import RowHandle, Schedule, Split
 from moiety.crypto.kernel import matmul
 from moiety.crypto.ring import ACTIVATION_BITS, RingArray
@@ -103,12 +105,15 @@ class Joined(Secret):
         return BottomModel(self.provider, columns=self.values_NC.shape[1], seed=seed)
 
     def weights(self, in_features: int) -> RingArray:
-        """Return W_0: the data owner's alone in `blind`, a product of a matrix of each otherwise."""
-        protocol, units = self.settings.protocol.name, self.settings.model.units
-        if protocol == "blind":
+        """Return W_0: the data owner's alone, or a product of a matrix of each party's."""
+        product, units = flow_of(self.settings.protocol.name).initial, self.settings.model.units
+        if product is None:
             return initial_weights(self.weight_seed, in_features=in_features, out_features=units)
-        seeds = [self.weight_seed, derive(self.label_seed, b"initial weights")]
-        left, right = seeds if protocol == "joint" else seeds[::-1]
+        seeds = {
+            Role.DATA_OWNER: self.weight_seed,
+            Role.LABEL_OWNER: derive(self.label_seed, b"initial weights"),
+        }
+        right, left = seeds[product.key_holder], seeds[product.key_holder.peer]
         factor_DK = right_factor(right, in_features=in_features, out_features=units)
         return matmul(left_factor(left, in_features=in_features), factor_DK)
 
@@ -191,7 +196,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         test=own.split.test,
         batch=own.train.batch,
         epochs=own.train.epochs,
-        whole_batches=own.protocol.name == "acml" and not trained,
+        whole_batches=flow_of(own.protocol.name).reuses_activations and not trained,
         assignment=Assignment(rows=table.rows, packed=own_arrays["assignment"].tobytes())
         if "assignment" in own_arrays
         else None,

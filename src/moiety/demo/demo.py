@@ -20,6 +20,7 @@ from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table as Grid
 
+from moiety.config.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from moiety.demo.compare import Comparison, compare
 from moiety.demo.credit import CREDIT_RULES, CREDIT_TARGET
 from moiety.demo.local import simulate
@@ -108,15 +109,20 @@ class Example:
         epochs: training passes.
         rows: customers in all, of whom each party knows most; None: 30,000.
         units: out_features of the interactive layer.
-        protocol: the message flow; all but `blind` train a small bottom model too.
+        protocol: the message flow; those that can train a small bottom model too.
         scheme: the cryptosystem.
     """
 
     epochs: int
     rows: int | None = None
     units: int = 32
-    protocol: str = "blind"
+    protocol: str = DEFAULT_PROTOCOL
     scheme: str = "rlwe"
+
+    @property
+    def trains_bottom(self) -> bool:
+        """Whether the data owner has a bottom model."""
+        return PROTOCOLS[self.protocol].bottom != "never"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,7 @@ def simulate_runs(
         ConfigError: one run file without the other, or run files and a protocol or scheme.
     """
     if label_owner is None and data_owner is None:
-        return _simulate_example(protocol or "blind", scheme or "rlwe", observer)
+        return _simulate_example(protocol or DEFAULT_PROTOCOL, scheme or "rlwe", observer)
     if label_owner is None or data_owner is None:
         raise ConfigError(
             "simulate needs both run files or none",
@@ -200,7 +206,7 @@ def set_up(folder: Path, example: Example, *, address: str) -> Parties:
     write_features(telco / "features.parquet", rows=example.rows)
     write_labels(bank / "labels.csv", rows=example.rows)
     rules = "\n".join(f'{name} = "{rule}"' for name, rule in CREDIT_RULES.items())
-    units = example.units if example.protocol == "blind" else min(example.units, EXAMPLE_FEATURES // 2)
+    units = min(example.units, EXAMPLE_FEATURES // 2) if example.trains_bottom else example.units
     protocol = _protocol(example)
     common = {"address": address, "protocol": protocol, "normalise": f"[{list(NORMALISE)}]".replace("'", '"')}
     label_text = _LABEL_OWNER.format(
@@ -208,7 +214,7 @@ def set_up(folder: Path, example: Example, *, address: str) -> Parties:
     )
     (bank / "run.toml").write_text(label_text, encoding="utf-8")
     data_text = _DATA_OWNER.format(id=TELCO_ID, rules=rules, **common)
-    data_text += "" if example.protocol == "blind" else _BOTTOM
+    data_text += _BOTTOM if example.trains_bottom else ""
     (telco / "run.toml").write_text(data_text, encoding="utf-8")
     trust(bank / "run.toml", telco / "own.crt")
     trust(telco / "run.toml", bank / "own.crt")
@@ -217,7 +223,7 @@ def set_up(folder: Path, example: Example, *, address: str) -> Parties:
 
 def _protocol(example: Example) -> str:
     lines = [f'name = "{example.protocol}"', f'scheme = "{example.scheme}"']
-    if example.protocol != "blind":
+    if PROTOCOLS[example.protocol].reveals_gradients:
         lines.append('reveals = "gradients"')  # one process, and public data
     return "\n".join(lines)
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from moiety.contract.agreement import content_of, digest_of
+from moiety.config import Totals
+from moiety.contract.agreement import content_digest, content_of
 from moiety.contract.contract import Contract
 
 LOGGER: Final = logging.getLogger("moiety")
@@ -101,10 +102,7 @@ RELEASE_COUNTED: Final = _event(
     "batch",
     "rows",
     "training",
-    "released_z_per_row",
-    "predictions",
-    "steps",
-    "runs",
+    *Totals.model_fields,
     meaning="the data owner counted a request and recorded the totals, before anything of it left",
 )
 STEP_DONE: Final = _event(
@@ -112,10 +110,10 @@ STEP_DONE: Final = _event(
 )
 EPOCH_DONE: Final = _event("epoch_done", logging.INFO, "epoch", "step", meaning="a pass is over")
 CHECKPOINT_WRITTEN: Final = _event(
-    "checkpoint_written", logging.INFO, "step", meaning="this side's half of a checkpoint is on disk"
+    "checkpoint_written", logging.INFO, "step", meaning="this side's checkpoint is on disk"
 )
-RUN_RESUMED: Final = _event("run_resumed", logging.INFO, "step", meaning="an unfinished run goes on")
-MODEL_SAVED: Final = _event("model_saved", logging.INFO, "step", meaning="this side's half is on disk")
+RUN_RESUMED: Final = _event("run_resumed", logging.INFO, "step", meaning="an unfinished run is resumed")
+MODEL_SAVED: Final = _event("model_saved", logging.INFO, "step", meaning="this side's model is on disk")
 ROWS_SCORED: Final = _event("rows_scored", logging.INFO, "rows", meaning="the label owner has its scores")
 SESSION_ABORTED: Final = _event(
     "session_aborted",
@@ -190,7 +188,7 @@ def log_agreed(log: Log, contract: Contract) -> None:
     """Log that the parties agree, with the digest that is signed off."""
     log.emit(
         CONTRACT_AGREED,
-        contract=digest_of(content_of(contract)),
+        contract=content_digest(content_of(contract)),
         purpose=contract.label_owner.purpose,
         rows=contract.label_owner.rows,
         in_features=contract.in_features,

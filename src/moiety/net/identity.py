@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
+from moiety.contract.agreement import grouped
 from moiety.crypto.secret import Secret
 from moiety.errors import ConfigError, PeerIdentityError
 
@@ -69,8 +70,7 @@ def create_identity(folder: Path, name: str) -> str:
 
 def fingerprint(certificate_pem: bytes) -> str:
     """Return the SHA-256 fingerprint in groups of four, to be read out by telephone."""
-    digest = _parse(certificate_pem, "the certificate").fingerprint(SHA256()).hex()
-    return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))
+    return grouped(_parse(certificate_pem, "the certificate").fingerprint(SHA256()).hex())
 
 
 def load_identity(key_path: Path, certificate_path: Path) -> Identity:

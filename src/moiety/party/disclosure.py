@@ -4,57 +4,16 @@ The first part is what the handshake states, field by field, taken from the term
 a session sends after it, by role and protocol; the third what stays. Imported by the check of a run file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun
+from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Totals
+from moiety.contract import stated
 from moiety.contract.assignment import Assignment
-from moiety.contract.policy import Policy, Totals
-from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms, policy_terms
-
-MEANINGS: Final = {
-    "wire_version": "version of the messages",
-    "software": "version of moiety",
-    "run": "name of the run",
-    "purpose": "what for",
-    "scheme": "encryption",
-    "reveals": "shown to the data owner besides",
-    "rows": "rows of the table",
-    "id_columns": "columns it is aligned by",
-    "order_digest": "order of the rows",
-    "model": "saved model",
-    "resumes": "run that goes on",
-    "order": "its row order",
-    "split": "split decided by",
-    "assigned": "rows of each split",
-    "nonce": "random number of the session",
-    "in_features": "inputs of the layer",
-    "activations": "inputs are",
-    "parameters": "parameters of the encryption",
-    "released_z_per_row_limit": "limit on values of z for a row",
-    "released_z_per_row_before": "values of z released before",
-    "predictions_limit": "limit on rows scored",
-    "predictions_before": "rows scored before",
-    "steps_limit": "limit on training steps",
-    "steps_before": "training steps before",
-    "runs_limit": "limit on trainings",
-    "runs_before": "trainings before",
-    "smallest_batch": "smallest batch allowed",
-    "wide_layer": "as many units as inputs allowed",
-    "early_stopping": "early end allowed",
-    "protocols": "protocols allowed",
-    "schemes": "encryption allowed",
-    "may_reveal": "may be shown to the data owner",
-    "out_features": "units of the layer",
-    "epochs_done": "epochs done before",
-    "batch": "rows of a batch",
-    "validation": "share of rows to validate",
-    "test": "share of rows to test",
-    "may_stop": "may end before all epochs",
-    "keep": "epoch that is kept",
-}
-"""Fields of the handshake in words; one that is not here is called by its name."""
+from moiety.contract.flow import Form, Send, When, flow_of
+from moiety.contract.products import Role
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
 
 _FRESH: Final = "a random number, fresh each time"
 _ORDER: Final = "a digest of the common rows in an order that says nothing of ids"
@@ -108,10 +67,11 @@ def of_data_owner(
     """
     known = {
         **_common(settings, rows=rows),
+        **stated.answered(settings, purpose="train"),
         "in_features": inputs,
-        "activations": "trained" if settings.trains_bottom else "fixed",
         "parameters": "follow from the rest",
-        **{name: _said(value) for name, value in policy_terms(Policy(**settings.limits), before).items()},
+        "policy": {name: _said(value) for name, value in settings.limits},
+        "before": before.model_dump(),
         "assigned": _assigned(assignment),
     }
     return Disclosure(
@@ -158,12 +118,8 @@ def of_label_owner(
 
 def _common(settings: AnyRun, *, rows: int) -> dict[str, Any]:
     return {
-        "run": settings.run,
+        **stated.common(settings, purpose="train"),
         "purpose": "train or predict",
-        "protocol": settings.protocol.name,
-        "scheme": settings.protocol.scheme,
-        "reveals": settings.protocol.reveals or "nothing",
-        "id_columns": len(settings.table.id),
         "rows": f"those of the {rows} that the peer has too" if settings.table.id else rows,
         "order_digest": _ORDER if settings.table.id else _NO_ORDER,
         "model": "when predicting, the number of the saved training",
@@ -185,7 +141,7 @@ def _said(value: Any) -> Any:
     """Say a list in words, and that a limit is not set."""
     if isinstance(value, tuple):
         return ", ".join(value) or "nothing"
-    return "none" if value is None else value
+    return "no limit" if value is None else value
 
 
 def _stated(kind: type[Terms], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,30 +158,43 @@ def _sent_by_data_owner(settings: DataOwnerRun) -> dict[str, str]:
         f"has units, each time; at most {most} for any one row, over all runs with this peer. From rows "
         "that it knows, the label owner can estimate the features of the others",
     }
-    if settings.protocol.name == "acml":
-        sent["activations, encrypted"] = "under a key that only this side has"
-    if settings.trains_bottom:
-        sent["own share of W, encrypted"] = "under a key that only this side has"
+    flow = flow_of(settings.protocol.name)
+    sent |= _encrypted(flow.steps, Role.DATA_OWNER, bottom=settings.trains_bottom)
     sent |= _periods(settings)
-    sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
+    sent |= _masked(flow.steps, Role.DATA_OWNER)
     sent["timing"] = "when answers are ready, and that the run has finished or stopped"
     return sent
 
 
 def _sent_by_label_owner(settings: LabelOwnerRun, terms: LabelOwnerTerms) -> dict[str, str]:
     sent: dict[str, str] = {"ids, blinded": _ALIGNED} if settings.table.id else {}
-    if settings.protocol.name != "acml":
-        sent["share of W and scaled gradients, encrypted"] = "under a key that only this side has"
-    if settings.protocol.reveals == "gradients":
+    flow = flow_of(settings.protocol.name)
+    sent |= _encrypted(flow.steps, Role.LABEL_OWNER, bottom=False)
+    if flow.trains_bottom:
         sent["gradients"] = f"if the data owner trains a bottom model: {_GRADIENTS}"
-    if settings.protocol.name != "blind":
-        sent["masked products and weights"] = "uniformly random numbers to whoever sees them"
+    sent |= _masked(flow.steps, Role.LABEL_OWNER)
     sent |= _periods(settings)
     sent |= _about_the_end(terms)
     sent["checkpoints"] = "when they are taken; when a training is resumed, after which steps they were"
     sent["requests"] = "which batches of the agreed order are trained on, evaluated or scored"
     sent["timing"] = "when requests come, and that the run has finished or stopped"
     return sent
+
+
+def _encrypted(sends: Iterable[Send], role: Role, *, bottom: bool) -> dict[str, str]:
+    """Say what this side encrypts in a training step, under its own key."""
+    own = [send for send in sends if send.sender is role and send.says]
+    always = [send.says for send in own if send.when is not When.BOTTOM]
+    rest = [send.says for send in own if send.when is When.BOTTOM and bottom]
+    spoken = (" and ".join(dict.fromkeys(says)) for says in (always, rest) if says)
+    return {f"{words}, encrypted": "under a key that only this side has" for words in spoken}
+
+
+def _masked(sends: Iterable[Send], role: Role) -> dict[str, str]:
+    """Say that this side sends answers and shares, where it does."""
+    if not any(send.sender is role and send.form in (Form.RESPONSE, Form.WORDS) for send in sends):
+        return {}
+    return {"masked products and weights": "uniformly random numbers to whoever sees them"}
 
 
 def _periods(settings: AnyRun) -> dict[str, str]:
@@ -240,6 +209,6 @@ def _about_the_end(terms: LabelOwnerTerms) -> dict[str, str]:
     if terms.may_stop:
         sent["the last epoch"] = "how many epochs are trained, which depends on the labels"
     if terms.keep == "best":
-        named = terms.protocol != "blind"
-        sent["the best epoch"] = "which one it is" if named else "encrypted: not which one it is"
+        hidden = flow_of(terms.protocol).hides_choice
+        sent["the best epoch"] = "encrypted: not which one it is" if hidden else "which one it is"
     return sent

@@ -15,22 +15,31 @@ a bottom model goes back as well: there CHOICE names the epoch, and nothing answ
 Reference: docs/adr/0018-splits-and-stopping.md. Shapes: D in_features, K out_features, E epochs, L limbs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract.contract import Contract
-from moiety.contract.products import LIMBS, Product
-from moiety.crypto.ring import WORD_BITS, RingArray
+from moiety.contract.flow import Multiplication, octets, request, response
+from moiety.contract.products import LIMBS, Product, Role
+from moiety.crypto.ring import ACTIVATION_MULTIPLIER_BITS, WORD_BITS, RingArray
 from moiety.crypto.secret import Secret
 from moiety.errors import RemoteProtocolError
 from moiety.protocol.messages import Kind
-from moiety.protocol.product import Collector
 
 LIMB_BITS: Final = WORD_BITS // LIMBS
 EPOCH_BYTES: Final = 4
+
+SELECTION: Final = Multiplication(
+    product=Product.CHOICE,
+    plain=("DK", "LE"),
+    encrypted=("LE", ""),
+    multiplier_bits=ACTIVATION_MULTIPLIER_BITS,
+    key_holder=Role.LABEL_OWNER,
+)
+HIDDEN_CHOICE: Final = (request(Kind.CHOICE, SELECTION), response(Kind.MASKED_CHOICE, SELECTION))
+NAMED_CHOICE: Final = (octets(Kind.CHOICE, Role.LABEL_OWNER, EPOCH_BYTES),)
 
 
 class Candidates(Secret):
@@ -90,14 +99,6 @@ def selector(epoch: int, *, epochs: int) -> RingArray:
     chosen = np.zeros((epochs, LIMBS), dtype=np.uint64)
     chosen[epoch] = np.uint64(1) << (np.arange(LIMBS, dtype=np.uint64) * np.uint64(LIMB_BITS))
     return chosen.reshape(-1, 1)
-
-
-def choice_due(contract: Contract, *, step: int) -> Collector:
-    """Return what the data owner waits for once a choice has begun."""
-    sizes: Sequence[int] = (EPOCH_BYTES,)
-    if contract.hides_choice:
-        sizes = contract.plan(Product.CHOICE, 0).request_sizes
-    return Collector(Kind.CHOICE, step=step, sizes=sizes)
 
 
 def encode_epoch(epoch: int) -> bytes:

@@ -1,34 +1,32 @@
 """What the data owner's machines have in common: requests, policy, dither, its share of W.
 
-A machine takes blocks and yields blocks. A protocol adds what is due in each half of a step and what
-answers it. Any error closes the machine for good. Shapes: N rows, D in_features, K out_features.
+A machine takes blocks and yields blocks. A protocol adds what its messages carry. Any error closes the
+machine for good. Shapes: N rows, D in_features, K out_features.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract.contract import Contract
-from moiety.contract.products import Product
+from moiety.contract.products import Product, Role
 from moiety.contract.schedule import RowHandle, RowIndices, Split
 from moiety.crypto.kernel import matmul
 from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.crypto.secret import Secret
 from moiety.errors import LocalProtocolError, RemoteProtocolError
-from moiety.protocol.choice import Candidates, choice_due, decode_epoch
+from moiety.protocol.choice import Candidates, decode_epoch
 from moiety.protocol.dither import RowDigests, dither
+from moiety.protocol.machine import Machine, Matrices
 from moiety.protocol.messages import Block, Kind, Request, decode_request
-from moiety.protocol.product import Collector, Messages, masked_blocks, matrix_blocks
 from moiety.protocol.state import Activations, DataOwnerState, State, require_usable
 
 Charge = Callable[[Request, RowIndices], None]
 
 
-class DataOwner(Secret, ABC):
+class DataOwner(Machine):
     """One session's data owner.
 
     Args:
@@ -42,6 +40,8 @@ class DataOwner(Secret, ABC):
         randomness: where seeds come from.
     """
 
+    role = Role.DATA_OWNER
+
     def __init__(
         self,
         contract: Contract,
@@ -53,24 +53,15 @@ class DataOwner(Secret, ABC):
         charge: Charge,
         randomness: Randomness,
     ) -> None:
-        self._contract = contract
-        self._own_keys = keys
-        self._own_evaluator = evaluator
+        super().__init__(contract, keys=keys, evaluator=evaluator, randomness=randomness)
         self._features = features
         self._charge = charge
-        self._randomness = randomness
-        self._state = State.INITIAL if state is None else State.IDLE
-        self._share = np.zeros((0, 0), dtype=np.uint64) if state is None else state.share_DK
         self._dither_key = randomness.seed() if state is None else state.dither_key
-        self._updates = 0 if state is None else state.updates
-        self._step = 0
+        if state is not None:
+            self._state, self._share, self._updates = State.IDLE, state.share_DK, state.updates
         self._next = divmod(self._updates, contract.steps_per_epoch) if contract.training else (0, 0)
-        self._rows: RowIndices = np.zeros(0, dtype=np.int64)
         self._activation_ND: NDArray[np.int16] = np.zeros((0, 0), dtype=np.int16)
         self._digest_N: RowDigests = np.zeros((0, 0), dtype=np.uint8)
-        self._request: Request | None = None
-        self._due: list[Collector] = []
-        self._chosen = False
         self.candidates = Candidates()
 
     def open(self, weight_seed: Seed) -> Iterator[Block]:
@@ -84,8 +75,9 @@ class DataOwner(Secret, ABC):
         """
         if self._state is not State.INITIAL:
             raise LocalProtocolError("the initial share was already sent")
-        self._state = State.START
-        return self._start(weight_seed)
+        self._weight_seed = weight_seed
+        self._begin(State.START, self._contract.flow.opening)
+        return self._guarded(self._speak()) if self._speaks else iter(())
 
     @property
     def idle(self) -> bool:
@@ -118,43 +110,32 @@ class DataOwner(Secret, ABC):
         if self._state is State.INITIAL:
             raise LocalProtocolError("the initial share has not been sent")
         require_usable(self._state)
-        try:
+        yield from self._guarded(self._answer(block))
+
+    def _answer(self, block: Block) -> Iterator[Block]:
+        if self._state is not State.IDLE:
             yield from self._take(block)
-        except BaseException:
-            self._state = State.CLOSED
-            raise
-
-    def prepare(self) -> None:
-        """Compute ahead, while the peer works, what the next answer needs; nothing that is sent changes."""
-
-    def _take(self, block: Block) -> Iterator[Block]:
-        if self._state is State.IDLE:
+        elif block.kind is Kind.CHOICE:
+            yield from self._accept_choice(block)
+        else:
             yield from self._accept(block)
-            return
-        next(each for each in self._due if not each.complete).receive(block)
-        if all(each.complete for each in self._due):
-            messages, self._due = [each.payloads for each in self._due], []
-            yield from self._complete(messages)
 
-    def _complete(self, messages: Messages) -> Iterator[Block]:
-        if self._state is State.FORWARD:
-            yield from self._forward(messages)
-            self._after_forward()
+    def _over(self) -> None:
+        if self._state is State.FORWARD and self._asked.training:
+            self._begin_update()
             return
         if self._state is State.UPDATE:
-            yield from self._update(messages)
+            self._share = self._moved()
+            self._learn()
             self._updates += 1
             self._keep_candidate()
         elif self._state is State.CHOICE:
-            yield from self._choose(messages[0])
-        else:
-            yield from self._started(messages)
+            self._go_back()
+        elif self._state is State.START:
+            self._share = self._initial()
         self._state = State.IDLE
 
     def _accept(self, block: Block) -> Iterator[Block]:
-        if block.kind is Kind.CHOICE:
-            yield from self._accept_choice(block)
-            return
         place = (block.kind, block.step, block.index, block.count)
         if place != (Kind.REQUEST, self._step + 1, 0, 1):
             raise RemoteProtocolError(
@@ -165,13 +146,11 @@ class DataOwner(Secret, ABC):
         self._check(request)
         rows = self._contract.schedule.rows_of(request.handle)
         self._charge(request, rows)
-        self._step, self._request, self._rows = block.step, request, rows
+        self._step = block.step
         self._activation_ND, self._digest_N = self._features.batch(rows, training=request.training)
-        self._due = self._forward_due(len(rows))
-        self._state = State.FORWARD
-        yield from self._begin(request)
-        if not self._due:
-            yield from self._complete([])
+        self._begin_exchange(request)
+        if self._speaks:
+            yield from self._speak()
 
     def _check(self, request: Request) -> None:
         handle = request.handle
@@ -218,87 +197,28 @@ class DataOwner(Secret, ABC):
             raise RemoteProtocolError(f"CHOICE of step {block.step} came where none was due")
         self.require_end()
         self._chosen, self._step = True, block.step
-        self._due = [choice_due(self._contract, step=self._step)]
-        self._state = State.CHOICE
+        self._begin(State.CHOICE, self._contract.flow.choice)
         yield from self._take(block)
 
-    def _choose(self, payloads: list[bytes]) -> Iterator[Block]:
-        """Go back to an epoch's share: blindly, or by its name."""
+    def _go_back(self) -> None:
+        """Return to an epoch's share: blindly, or by its name."""
         if self._contract.hides_choice:
-            yield from self._choose_blindly(payloads)
+            self._share = self._product(Product.CHOICE).reshape(self._share.shape)
         else:
-            epoch = decode_epoch(payloads[0], ended=len(self.candidates))
+            epoch = decode_epoch(self._plain.pop(Kind.CHOICE)[0], ended=len(self.candidates))
             self._features.go_back(epoch)
             self._share = self.candidates[epoch]
-        self._replaced()
+        self._reuse.weights_replaced()
         self.candidates = Candidates()
 
-    def _choose_blindly(self, payloads: list[bytes]) -> Iterator[Block]:
-        shares: list[RingArray] = []
-        yield from masked_blocks(
-            Kind.MASKED_CHOICE,
-            self._evaluator,
-            self.candidates.matrix(epochs=self._contract.label_owner.epochs),
-            payloads,
-            plan=self._contract.plan(Product.CHOICE, 0),
-            step=self._step,
-            randomness=self._randomness,
-            shares=shares,
-        )
-        self._share = np.concatenate(shares).reshape(self._share.shape)
+    def _matrices(self) -> Matrices:
+        epochs = self._contract.label_owner.epochs
+        return super()._matrices() | {Kind.MASKED_CHOICE: lambda: self.candidates.matrix(epochs=epochs)}
 
-    def _replaced(self) -> None:
-        """Forget what depends on W: it is that of another epoch now."""
-
-    def _after_forward(self) -> None:
-        assert self._request is not None
-        if self._request.training:
-            self._due = self._update_due(len(self._rows))
-            self._state = State.UPDATE
-        else:
-            self._state = State.IDLE
-
-    def _share_of_z(self, share_NK: RingArray) -> Iterator[Block]:
-        """Send own share of x W_label, x W_data and the dither: with the peer's share, that is z."""
+    def _share_of_z(self, share_NK: RingArray) -> RingArray:
+        """Return own share of x W_label, x W_data and the dither: with the peer's share, that is z."""
         rho = dither(self._dither_key, self._share, self._digest_N)
-        own = share_NK + matmul(self._activation_ND, self._share) + rho
-        return matrix_blocks(Kind.SHARE_OF_Z, own, step=self._step)
+        return share_NK + matmul(self._activation_ND, self._share) + rho
 
-    @property
-    def _keys(self) -> KeyHolder:
-        assert self._own_keys is not None
-        return self._own_keys
-
-    @property
-    def _evaluator(self) -> Evaluator:
-        assert self._own_evaluator is not None
-        return self._own_evaluator
-
-    @abstractmethod
-    def _start(self, weight_seed: Seed) -> Iterator[Block]:
-        """Return own part of W_0 to send; set what is due after it, or the share and the state."""
-
-    def _started(self, messages: Messages) -> Iterator[Block]:
-        """Take what was due then, set the share, and yield what answers it."""
-        del messages
-        raise AssertionError("nothing is due before the first request")
-
-    def _begin(self, request: Request) -> Iterable[Block]:  # noqa: ARG002 - for protocols that answer it
-        """Return what answers a request at once."""
-        return ()
-
-    @abstractmethod
-    def _forward_due(self, rows: int) -> list[Collector]:
-        """Return the messages that the forward half waits for."""
-
-    @abstractmethod
-    def _forward(self, messages: Messages) -> Iterator[Block]:
-        """Yield what answers them."""
-
-    @abstractmethod
-    def _update_due(self, rows: int) -> list[Collector]:
-        """Return the messages that the update waits for."""
-
-    @abstractmethod
-    def _update(self, messages: Messages) -> Iterator[Block]:
-        """Move the share, and yield what answers them."""
+    def _learn(self) -> None:
+        """Train what is in front of the layer, where the update showed it a gradient."""

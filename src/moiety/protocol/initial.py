@@ -12,28 +12,46 @@ as in_features), and were the data owner to know W_0, as in `blind`, it could so
 Reference: docs/adr/0010-initial-weights-that-nobody-knows.md.
 """
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract.contract import Contract
-from moiety.contract.products import Product
+from moiety.contract.flow import Multiplication, Send, request, response
+from moiety.contract.products import Product, Role
 from moiety.crypto.ring import ACTIVATION_BITS, GRADIENT_BITS, RingArray, encode
-from moiety.crypto.sampling import Randomness, Seed, expand_words
-from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.protocol.messages import Block, Kind
-from moiety.protocol.product import Collector, blocks_of, masked_blocks
+from moiety.crypto.sampling import Seed, expand_words
+from moiety.protocol.machine import Machine, Matrices
+from moiety.protocol.messages import Kind
 
 
-def factor_due(contract: Contract) -> Collector:
-    """Return what the evaluator waits for."""
-    return Collector(Kind.INITIAL_FACTOR, step=0, sizes=contract.plan(Product.INITIAL, 0).request_sizes)
+def initial_product(key_holder: Role) -> tuple[Send, ...]:
+    """Return the opening of a flow in which W_0 is a product of both parties' factors."""
+    of = Multiplication(
+        product=Product.INITIAL,
+        plain=("D", "D"),
+        encrypted=("D", "K"),
+        multiplier_bits=ACTIVATION_BITS,
+        key_holder=key_holder,
+    )
+    return (request(Kind.INITIAL_FACTOR, of), response(Kind.MASKED_INITIAL, of))
 
 
-def masked_due(contract: Contract) -> Collector:
-    """Return what the key holder waits for."""
-    return Collector(Kind.MASKED_INITIAL, step=0, sizes=contract.plan(Product.INITIAL, 0).response_sizes)
+class DrawsFactor(Machine):
+    """A party that draws one factor of W_0, R where it holds the key and L where not."""
+
+    def _matrices(self) -> Matrices:
+        return super()._matrices() | {
+            Kind.INITIAL_FACTOR: lambda: right_factor(
+                self._own_weight_seed,
+                in_features=self._contract.in_features,
+                out_features=self._contract.out_features,
+            ),
+            Kind.MASKED_INITIAL: lambda: left_factor(
+                self._own_weight_seed, in_features=self._contract.in_features
+            ),
+        }
+
+    def _initial(self) -> RingArray:
+        return self._product(Product.INITIAL)
 
 
 def left_factor(seed: Seed, *, in_features: int) -> NDArray[np.int16]:
@@ -50,46 +68,6 @@ def right_factor(seed: Seed, *, in_features: int, out_features: int) -> RingArra
     """
     reals = _uniform(seed, b"right factor", rows=in_features, columns=out_features)
     return encode(reals * np.sqrt(3) / in_features, scale_bits=GRADIENT_BITS)
-
-
-def encrypted_factor(
-    contract: Contract, keys: KeyHolder, seed: Seed, *, randomness: Randomness
-) -> Iterator[Block]:
-    """Send Enc(R).
-
-    Leaks:
-        Nothing: encrypted under own key.
-    """
-    factor_DK = right_factor(seed, in_features=contract.in_features, out_features=contract.out_features)
-    plan = contract.plan(Product.INITIAL, 0)
-    payloads = keys.encrypt(factor_DK, plan=plan, randomness=randomness)
-    return blocks_of(Kind.INITIAL_FACTOR, payloads, step=0, count=len(plan.request_sizes))
-
-
-def masked_weights(
-    contract: Contract,
-    evaluator: Evaluator,
-    seed: Seed,
-    payloads: Sequence[bytes],
-    *,
-    randomness: Randomness,
-    shares: list[RingArray],
-) -> Iterator[Block]:
-    """Answer Enc(R) with masked L R; own share of W_0 is appended to `shares`.
-
-    Leaks:
-        Nothing to the key holder but the shape.
-    """
-    return masked_blocks(
-        Kind.MASKED_INITIAL,
-        evaluator,
-        left_factor(seed, in_features=contract.in_features),
-        payloads,
-        plan=contract.plan(Product.INITIAL, 0),
-        step=0,
-        randomness=randomness,
-        shares=shares,
-    )
 
 
 def _uniform(seed: Seed, purpose: bytes, *, rows: int, columns: int) -> NDArray[np.float64]:

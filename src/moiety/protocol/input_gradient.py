@@ -9,101 +9,78 @@ The data owner adds up and has da x rows: one gradient for each row. From it the
 Shapes: N rows, D in_features, K out_features.
 """
 
-from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moiety.contract.contract import Contract
-from moiety.contract.products import Product
-from moiety.crypto.ring import RingArray, decode_input_gradient
-from moiety.crypto.sampling import Randomness
-from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.protocol.messages import Block, Kind
-from moiety.protocol.product import (
-    Collector,
-    Messages,
-    blocks_of,
-    masked_blocks,
-    matrix_blocks,
-    matrix_sizes,
-    read_matrix,
+from moiety.contract.flow import Multiplication, Opened, Serves, When, request, response, words
+from moiety.contract.products import Product, Role
+from moiety.crypto.parameters import EXACT_SPARE_BITS
+from moiety.crypto.ring import INPUT_GRADIENT_MULTIPLIER_BITS, RingArray, decode_input_gradient
+from moiety.protocol.data_owner import DataOwner
+from moiety.protocol.label_owner import LabelOwner
+from moiety.protocol.machine import Matrices
+from moiety.protocol.messages import Kind
+
+DA: Final = Multiplication(
+    product=Product.INPUT_GRADIENT,
+    plain=("N", "K"),
+    encrypted=("K", "D"),
+    multiplier_bits=INPUT_GRADIENT_MULTIPLIER_BITS,
+    key_holder=Role.DATA_OWNER,
+    spare_bits=EXACT_SPARE_BITS,  # opened without dither: no entry may be off by one
+)
+DATA_WEIGHTS: Final = request(
+    Kind.DATA_WEIGHTS, DA, when=When.BOTTOM, serves=Serves.EXCHANGE, says="own share of W"
+)
+INPUT_GRADIENT: Final = (
+    response(Kind.MASKED_INPUT_GRADIENT, DA, when=When.BOTTOM),
+    words(
+        Kind.SHARE_OF_INPUT_GRADIENT,
+        Role.LABEL_OWNER,
+        ("N", "D"),
+        when=When.BOTTOM,
+        opens=Opened.INPUT_GRADIENT,
+    ),
 )
 
 
-def weights_due(contract: Contract, *, rows: int, step: int) -> Collector:
-    """Return what the label owner waits for."""
-    plan = contract.plan(Product.INPUT_GRADIENT, rows)
-    return Collector(Kind.DATA_WEIGHTS, step=step, sizes=plan.request_sizes)
+class TakesGradient(DataOwner):
+    """A data owner that is shown da, and trains its bottom model by it."""
+
+    _gradient_ND: NDArray[np.float64] | None = None
+
+    def _matrices(self) -> Matrices:
+        return super()._matrices() | {Kind.DATA_WEIGHTS: lambda: np.ascontiguousarray(self._share.T)}
+
+    def _came(self) -> None:
+        """Read da before anything is answered: one out of its range leaves the share as it was."""
+        super()._came()
+        if Kind.SHARE_OF_INPUT_GRADIENT in self._plain:
+            share_ND = self._product(Product.INPUT_GRADIENT)
+            other_ND = self._words(Kind.SHARE_OF_INPUT_GRADIENT, self._contract.in_features)
+            self._gradient_ND = decode_input_gradient(share_ND + other_ND)
+
+    def _learn(self) -> None:
+        gradient_ND, self._gradient_ND = self._gradient_ND, None
+        if gradient_ND is not None:
+            self._features.backward(gradient_ND)
 
 
-def gradient_due(contract: Contract, *, rows: int, step: int) -> list[Collector]:
-    """Return what the data owner waits for."""
-    plan = contract.plan(Product.INPUT_GRADIENT, rows)
-    return [
-        Collector(Kind.MASKED_INPUT_GRADIENT, step=step, sizes=plan.response_sizes),
-        Collector(Kind.SHARE_OF_INPUT_GRADIENT, step=step, sizes=matrix_sizes(rows, contract.in_features)),
-    ]
-
-
-def encrypted_weights(
-    contract: Contract,
-    keys: KeyHolder,
-    share_DK: RingArray,
-    *,
-    rows: int,
-    step: int,
-    randomness: Randomness,
-) -> Iterator[Block]:
-    """Send Enc(W_data^T).
-
-    Leaks:
-        Nothing to the label owner: encrypted under the data owner's key.
-    """
-    plan = contract.plan(Product.INPUT_GRADIENT, rows)
-    payloads = keys.encrypt(np.ascontiguousarray(share_DK.T), plan=plan, randomness=randomness)
-    return blocks_of(Kind.DATA_WEIGHTS, payloads, step=step, count=len(plan.request_sizes))
-
-
-def masked_gradient(
-    contract: Contract,
-    evaluator: Evaluator,
-    share_DK: RingArray,
-    input_NK: NDArray[np.int64],
-    payloads: Sequence[bytes],
-    *,
-    step: int,
-    randomness: Randomness,
-) -> Iterator[Block]:
-    """Answer Enc(W_data^T) with both parts of da.
+class ShowsGradient(LabelOwner):
+    """A label owner that shows the data owner da.
 
     Leaks:
-        da of every row of the batch to the data owner: labels can be read from it.
+        da of every row of a training batch to the data owner: labels can be read from it.
     """
-    shares: list[RingArray] = []
-    yield from masked_blocks(
-        Kind.MASKED_INPUT_GRADIENT,
-        evaluator,
-        input_NK,
-        payloads,
-        plan=contract.plan(Product.INPUT_GRADIENT, len(input_NK)),
-        step=step,
-        randomness=randomness,
-        shares=shares,
-    )
-    own_ND = np.concatenate(shares) + input_NK.view(np.uint64) @ share_DK.T
-    yield from matrix_blocks(Kind.SHARE_OF_INPUT_GRADIENT, own_ND, step=step)
 
+    def _matrices(self) -> Matrices:
+        return super()._matrices() | {
+            Kind.MASKED_INPUT_GRADIENT: lambda: self._input_NK,
+            Kind.SHARE_OF_INPUT_GRADIENT: self._share_of_gradient,
+        }
 
-def read_gradient(
-    contract: Contract, keys: KeyHolder, messages: Messages, *, rows: int
-) -> NDArray[np.float64]:
-    """Add both parts up to da, float64 (rows, in_features).
-
-    Raises:
-        MalformedMessageError: a block is not a ciphertext.
-        RingOverflowError: da x rows left its range.
-    """
-    plan = contract.plan(Product.INPUT_GRADIENT, rows)
-    share_ND = keys.decrypt(messages[0], plan=plan)
-    return decode_input_gradient(share_ND + read_matrix(messages[1], contract.in_features))
+    def _share_of_gradient(self) -> RingArray:
+        """Return the mask share + dz'' W_label^T: with the peer's share, that is da x rows."""
+        return self._product(Product.INPUT_GRADIENT) + self._input_NK.view(np.uint64) @ self._share.T

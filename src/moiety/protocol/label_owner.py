@@ -1,32 +1,30 @@
 """What the label owner's machines have in common: requests, z, its share of W.
 
 `request` and `update` yield what to send, `receive` takes a block and returns what answers it. A protocol
-adds what is due in each half of a step. Any error closes the machine for good. Shapes: N rows, D
+adds what its messages carry, and what z is. Any error closes the machine for good. Shapes: N rows, D
 in_features, K out_features.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract.contract import Contract
-from moiety.contract.products import Product
+from moiety.contract.products import Product, Role
 from moiety.contract.schedule import RowHandle
 from moiety.crypto.ring import RingArray, check_z
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.crypto.scheme import Evaluator, KeyHolder
-from moiety.crypto.secret import Secret
-from moiety.errors import LocalProtocolError, RemoteProtocolError
+from moiety.errors import LocalProtocolError
 from moiety.protocol.choice import encode_epoch, selector
+from moiety.protocol.machine import Machine, Matrices, Store
 from moiety.protocol.messages import Block, Kind, Request, encode_request
-from moiety.protocol.product import Collector, Messages, blocks_of, matrix_sizes
 from moiety.protocol.state import State, require_usable
 
 
-class LabelOwner(Secret, ABC):
+class LabelOwner(Machine):
     """One session's label owner.
 
     Args:
@@ -36,11 +34,11 @@ class LabelOwner(Secret, ABC):
         share_DK: W_label from an earlier session; None waits for the initial share.
         updates: steps made in earlier sessions.
         weight_seed: of its part of W_0, in protocols where it draws one.
+        store: keeps encrypted activations that serve the whole session; memory if left out.
         randomness: where seeds come from.
     """
 
-    draws_weights: ClassVar[bool] = False
-    """Whether the label owner draws a part of W_0."""
+    role = Role.LABEL_OWNER
 
     def __init__(
         self,
@@ -51,30 +49,24 @@ class LabelOwner(Secret, ABC):
         share_DK: RingArray | None = None,
         updates: int = 0,
         weight_seed: Seed | None = None,
+        store: Store | None = None,
         randomness: Randomness,
     ) -> None:
-        self._contract = contract
-        self._own_keys = keys
-        self._own_evaluator = evaluator
+        super().__init__(contract, keys=keys, evaluator=evaluator, store=store, randomness=randomness)
         self._weight_seed = weight_seed
-        self._randomness = randomness
-        shape = (contract.in_features, contract.out_features)
-        self._share = np.zeros(shape, dtype=np.uint64) if share_DK is None else share_DK
         self._updates = updates
-        self._step = 0
-        self._request: Request | None = None
         self._z: RingArray | None = None
-        self._due: list[Collector] = []
-        self._chosen = False
-        self._state = State.IDLE
+        self._epoch = 0
         if share_DK is None:
-            self._state = State.INITIAL
-            self._due = [self._initial_due()]
+            self._share = np.zeros((contract.in_features, contract.out_features), dtype=np.uint64)
+            self._begin(State.INITIAL, contract.flow.opening)
+        else:
+            self._state, self._share = State.IDLE, share_DK
 
     @property
     def waiting(self) -> bool:
         """Whether blocks of the data owner are due."""
-        return bool(self._due)
+        return bool(self._expected)
 
     @property
     def open(self) -> bool:
@@ -119,7 +111,8 @@ class LabelOwner(Secret, ABC):
         Leaks:
             Nothing: encrypted under own key.
         """
-        return self._start() if self._state is State.INITIAL else ()
+        opens = self._state is State.INITIAL and self._speaks
+        return self._guarded(self._speak()) if opens else ()
 
     def request(self, handle: RowHandle, *, training: bool) -> Iterator[Block]:
         """Ask for z of a batch: the request, then what the protocol sends with it.
@@ -141,10 +134,9 @@ class LabelOwner(Secret, ABC):
                 "the training went back to its best epoch and is over", hint="evaluate, then save"
             )
         self._step += 1
-        self._request = Request(handle=handle, training=training, updates=self._updates)
-        self._due = self._forward_due(handle.rows)
-        self._state = State.FORWARD
-        yield from self._guarded(self._asking(self._request))
+        request = Request(handle=handle, training=training, updates=self._updates)
+        self._begin_exchange(request)
+        yield from self._guarded(self._ask(request))
 
     def update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None = None) -> Iterator[Block]:
         """Send the gradients of the open step under encryption.
@@ -160,17 +152,16 @@ class LabelOwner(Secret, ABC):
             Nothing to the data owner but da, where the contract says so.
         """
         self._require(State.OPEN)
-        assert self._request is not None
-        expected = (self._request.handle.rows, self._contract.out_features)
+        expected = (self._batch_rows, self._contract.out_features)
         for gradient in (scaled_NK, *(() if input_NK is None else (input_NK,))):
             if gradient.shape != expected:
                 raise LocalProtocolError(f"the gradient has shape {gradient.shape}")
         if (input_NK is not None) != self._contract.trains_bottom:
             raise LocalProtocolError("dz'' is given if and only if the bottom model is trained")
-        self._state = State.UPDATE
-        yield from self._guarded(self._send_update(scaled_NK, input_NK))
-        if self._state is State.UPDATE and not self._due:  # nothing answers it, or the answer came already
-            self._end_step()
+        self._scaled_NK = scaled_NK
+        self._input_NK = np.zeros((0, 0), dtype=np.int64) if input_NK is None else input_NK
+        self._begin_update()
+        yield from self._guarded(self._speak())
 
     def choose(self, epoch: int, share_DK: RingArray) -> Iterator[Block]:
         """Go back to the end of an epoch: once, after the last training step.
@@ -194,9 +185,10 @@ class LabelOwner(Secret, ABC):
             )
         self._chosen = True
         self._step += 1
-        self._share = share_DK
-        self._replaced()
-        yield from self._guarded(self._choosing(epoch))
+        self._share, self._epoch = share_DK, epoch
+        self._reuse.weights_replaced()
+        self._begin(State.CHOICE, self._contract.flow.choice)
+        yield from self._guarded(self._speak())
 
     def receive(self, block: Block) -> Iterable[Block]:
         """Take a block of the data owner's; return what answers it. Any error closes the machine for good.
@@ -213,9 +205,6 @@ class LabelOwner(Secret, ABC):
             self._close()
             raise
 
-    def prepare(self) -> None:
-        """Compute ahead, while the peer works, what the next message needs; nothing that is sent changes."""
-
     def z(self) -> RingArray:
         """Return dithered z of the last request, uint64 (rows, out_features), once.
 
@@ -227,74 +216,39 @@ class LabelOwner(Secret, ABC):
         taken, self._z = self._z, None
         return taken
 
-    def _asking(self, request: Request) -> Iterator[Block]:
-        asked = self._ask(request.handle.rows)
+    def _ask(self, request: Request) -> Iterator[Block]:
+        speaks = self._speaks
         yield Block(kind=Kind.REQUEST, step=self._step, payload=encode_request(request))
-        yield from asked
+        if speaks:
+            yield from self._speak()
 
-    def _choosing(self, epoch: int) -> Iterator[Block]:
-        if not self._contract.hides_choice:
-            yield from blocks_of(Kind.CHOICE, [encode_epoch(epoch)], step=self._step, count=1)
-            return
-        plan = self._contract.plan(Product.CHOICE, 0)
-        self._state = State.CHOICE
-        self._due = [Collector(Kind.MASKED_CHOICE, step=self._step, sizes=plan.response_sizes)]
-        chosen = selector(epoch, epochs=self._contract.label_owner.epochs)
-        payloads = self._keys.encrypt(chosen, plan=plan, randomness=self._randomness)
-        yield from blocks_of(Kind.CHOICE, payloads, step=self._step, count=len(plan.request_sizes))
-
-    def _guarded(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Close the machine where what it sends fails or is not taken to its end."""
-        try:
-            yield from blocks
-        except BaseException:
-            self._close()
-            raise
-
-    def _take(self, block: Block) -> Iterable[Block]:
-        waiting = next((each for each in self._due if not each.complete), None)
-        if waiting is None:
-            raise RemoteProtocolError(f"{block.kind.name} came where nothing was due")
-        waiting.receive(block)
-        if not all(each.complete for each in self._due):
-            return ()
-        messages, self._due = [each.payloads for each in self._due], []
-        return self._complete(messages)
-
-    def _complete(self, messages: Messages) -> Iterable[Block]:
-        if self._state is State.INITIAL:
-            self._state = State.IDLE
-            return self._started(messages)
-        if self._state is State.CHOICE:
-            plan = self._contract.plan(Product.CHOICE, 0)
-            came = self._keys.decrypt(messages[0], plan=plan)
-            self._share = self._share + came.reshape(self._share.shape)
-            self._state = State.IDLE
-            return ()
-        assert self._request is not None
-        rows = self._request.handle.rows
+    def _over(self) -> None:
         if self._state is State.FORWARD:
-            return self._forward(messages, rows)
-        self._update(messages, rows)
-        self._end_step()
-        return ()
-
-    def _replaced(self) -> None:
-        """Forget what depends on W: it is that of another epoch now."""
-
-    def _release(self, z_NK: RingArray) -> None:
-        """Keep z for the layer; the forward half is over."""
-        assert self._request is not None
-        check_z(z_NK)
-        self._z = z_NK
-        self._state = State.OPEN if self._request.training else State.IDLE
-
-    def _end_step(self) -> None:
-        self._updates += 1
+            self._release(self._opened_z())
+            return
+        if self._state is State.UPDATE:
+            self._share = self._moved()
+            self._updates += 1
+        elif self._state is State.INITIAL:
+            self._share = self._initial()
+        elif self._contract.hides_choice:  # a named choice leaves nothing to add
+            self._share = self._share + self._product(Product.CHOICE).reshape(self._share.shape)
         self._state = State.IDLE
 
-    def _close(self) -> None:
-        self._state, self._due = State.CLOSED, []
+    def _release(self, z_NK: RingArray) -> None:
+        """Keep z for the layer; the forward part is over."""
+        check_z(z_NK)
+        self._z = z_NK
+        self._state = State.OPEN if self._asked.training else State.IDLE
+
+    def _matrices(self) -> Matrices:
+        return super()._matrices() | {Kind.CHOICE: self._choice}
+
+    def _choice(self) -> RingArray | bytes:
+        """Return the selector of an epoch, or its name where it is not hidden."""
+        if self._contract.hides_choice:
+            return selector(self._epoch, epochs=self._contract.label_owner.epochs)
+        return encode_epoch(self._epoch)
 
     def _require(self, state: State) -> None:
         require_usable(self._state)
@@ -304,52 +258,9 @@ class LabelOwner(Secret, ABC):
                 hint="finish the step under way: backward once for each forward in training",
             )
 
-    def _share_of_z_due(self, rows: int) -> Collector:
-        sizes = matrix_sizes(rows, self._contract.out_features)
-        return Collector(Kind.SHARE_OF_Z, step=self._step, sizes=sizes)
-
-    @property
-    def _keys(self) -> KeyHolder:
-        assert self._own_keys is not None
-        return self._own_keys
-
-    @property
-    def _evaluator(self) -> Evaluator:
-        assert self._own_evaluator is not None
-        return self._own_evaluator
-
-    @property
-    def _own_weight_seed(self) -> Seed:
-        assert self._weight_seed is not None
-        return self._weight_seed
-
-    def _start(self) -> Iterable[Block]:
-        return ()
-
     @abstractmethod
-    def _initial_due(self) -> Collector:
-        """Return the message that the share of W_0 comes with."""
+    def _opened_z(self) -> RingArray:
+        """Return dithered z, both shares added up, once the forward part is over."""
 
-    @abstractmethod
-    def _started(self, messages: Messages) -> Iterable[Block]:
-        """Set the share of W_0, and return what answers it."""
-
-    @abstractmethod
-    def _forward_due(self, rows: int) -> list[Collector]:
-        """Return the messages that follow a request."""
-
-    @abstractmethod
-    def _ask(self, rows: int) -> Iterable[Block]:
-        """Return what is sent with a request."""
-
-    @abstractmethod
-    def _forward(self, messages: Messages, rows: int) -> Iterable[Block]:
-        """Take what was due; release z, or return what answers it."""
-
-    @abstractmethod
-    def _send_update(self, scaled_NK: RingArray, input_NK: NDArray[np.int64] | None) -> Iterator[Block]:
-        """Yield the update's messages; set what is due after them, or move the share."""
-
-    @abstractmethod
-    def _update(self, messages: Messages, rows: int) -> None:
-        """Take what was due after them, and move the share."""
+    _scaled_NK: RingArray
+    _input_NK: NDArray[np.int64]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from moiety.contract.policy import LIMITS
+from moiety.contract.policy import exceeded_at_peer, limit_number
 from moiety.contract.schedule import RowHandle, Split
 from moiety.errors import (
     CapacityError,
@@ -19,7 +19,6 @@ from moiety.errors import (
     MalformedMessageError,
     MoietyError,
     PeerAbortedError,
-    PeerPolicyError,
     PolicyError,
     SessionLostError,
     TransportError,
@@ -181,17 +180,17 @@ def abort_block(error: BaseException | None) -> Block:
     Leaks:
         A code; for a policy, the limit's name, which is in the contract.
     """
-    payload = bytes([abort_code(error)])
-    if isinstance(error, PolicyError) and error.limit in LIMITS:
-        payload += bytes([LIMITS.index(error.limit) + 1])
+    number = limit_number(error)
+    payload = bytes([abort_code(error), *([] if number is None else [number])])
     return Block(kind=Kind.ABORT, step=0, payload=payload)
 
 
 def peer_aborted(payload: bytes) -> PeerAbortedError:
     """Return the error that the peer's message means; unknown numbers are another version's."""
     code, number = payload.ljust(2, b"\0")
-    if code == AbortCode.POLICY and 1 <= number <= len(LIMITS):
-        return PeerPolicyError(LIMITS[number - 1])
+    refused = exceeded_at_peer(number) if code == AbortCode.POLICY else None
+    if refused is not None:
+        return refused
     known = {int(each): each.name.lower().replace("_", " ") for each in AbortCode}
     error = PeerAbortedError(
         f"the peer stopped the session ({known.get(code, 'unknown')})",

@@ -1,26 +1,17 @@
-"""One product P M under encryption: blocks in, blocks out, a share at each end.
+"""Messages as blocks: the parts every protocol is made of.
 
-The parts every protocol is made of. `Collector` takes the blocks of one message in order and refuses
-anything else; `blocks_of` cuts bytes of known sizes into blocks. Pure: no connection, no clock, and the
-randomness is an argument.
+`Collector` takes the blocks of one message in order and refuses anything else; `blocks_of` cuts bytes of
+known sizes into blocks. Pure: no connection and no clock.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from moiety.contract.flow import matrix_sizes
 from moiety.crypto.ring import RingArray
-from moiety.crypto.sampling import Randomness
-from moiety.crypto.scheme import BLOCK_BYTES, Evaluator, ProductPlan
 from moiety.errors import MalformedMessageError, RemoteProtocolError
 from moiety.protocol.messages import Block, Kind
-
-WORD_BYTES: Final = 8
-
-Messages = list[list[bytes]]
-"""The payloads of each message that was due, in order."""
 
 
 class Collector:
@@ -74,51 +65,6 @@ def blocks_of(kind: Kind, payloads: Iterable[bytes], *, step: int, count: int) -
     """Number payloads as the blocks of one message, as they come."""
     for index, payload in enumerate(payloads):
         yield Block(kind=kind, step=step, payload=payload, index=index, count=count)
-
-
-def masked_blocks(
-    kind: Kind,
-    evaluator: Evaluator,
-    plain_ND: NDArray[np.int64] | NDArray[np.int16],
-    payloads: Sequence[bytes],
-    *,
-    plan: ProductPlan,
-    step: int,
-    randomness: Randomness,
-    shares: list[RingArray],
-) -> Iterator[Block]:
-    """Multiply under encryption and yield the masked answer's blocks as they are computed.
-
-    Args:
-        kind: of the answer.
-        evaluator: the scheme's half that computes.
-        plain_ND: the plain matrix P.
-        payloads: the encrypted matrix M.
-        plan: both parties' plan of P M.
-        step: the exchange.
-        randomness: where seeds come from.
-        shares: this side's share of P M is appended to it, in pieces of whole rows.
-
-    Leaks:
-        Nothing to the key holder but the shape.
-    """
-    answers = evaluator.respond(plain_ND, payloads, plan=plan, randomness=randomness)
-    count = len(plan.response_sizes)
-    for index, (payload, share) in enumerate(answers):
-        shares.append(share)
-        yield Block(kind=kind, step=step, payload=payload, index=index, count=count)
-
-
-def matrix_sizes(rows: int, columns: int) -> tuple[int, ...]:
-    """Return the block sizes of a matrix of ring integers, cut between rows.
-
-    >>> matrix_sizes(3, 2)
-    (48,)
-    """
-    width = columns * WORD_BYTES
-    rows_per_block = BLOCK_BYTES // width
-    starts = range(0, rows, rows_per_block)
-    return tuple(min(rows_per_block, rows - start) * width for start in starts)
 
 
 def matrix_blocks(kind: Kind, matrix_NK: RingArray, *, step: int) -> Iterator[Block]:

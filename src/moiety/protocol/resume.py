@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.contract.contract import Contract
-from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
+from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Lasts, fields_lasting
 from moiety.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
@@ -128,9 +128,7 @@ def _unpack(payload: bytes) -> Mark:
     return Mark(updates=updates, transcript=transcript)
 
 
-_OF_A_SESSION: Final = frozenset({"nonce", "resumes", "order", "epochs_done"})
-_WIDTH: Final = frozenset({"in_features", "activations", "parameters", "assigned"})
-_OF_A_POLICY: Final = frozenset(DataOwnerTerms.model_fields) - frozenset(Terms.model_fields) - _WIDTH
+_MAY_DIFFER: Final = fields_lasting(Lasts.SESSION, Lasts.AGREEMENT)
 
 SavedTerms = Mapping[str, Any]
 
@@ -144,7 +142,9 @@ def terms_to_save(contract: Contract) -> dict[str, Any]:
 
 
 def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, whose: str) -> None:
-    """Compare a party's terms with those the run began with.
+    """Compare a party's terms with those the run began with, perhaps under an earlier version of moiety.
+
+    Software, wire version and policy may be others: a resumed run asks the policy of today.
 
     Args:
         saved: from `terms_to_save`.
@@ -164,7 +164,7 @@ def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, wh
         ) from error
     present = now.model_dump(mode="json")
     for field in present:
-        if field not in _OF_A_SESSION | _OF_A_POLICY and then.get(field) != present[field]:
+        if field not in _MAY_DIFFER and then.get(field) != present[field]:
             raise CheckpointMismatchError(
                 f"the run began with {field} = {then.get(field)}, and the {whose} terms now say "
                 f"{present[field]}",
@@ -172,7 +172,7 @@ def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, wh
             )
 
 
-def digest_of(*arrays: NDArray[Any]) -> str:
+def table_digest(*arrays: NDArray[Any]) -> str:
     """Digest what a training uses of a table, so that a run that goes on can tell whether it is the same."""
     digest = sha256()
     for array in arrays:

@@ -6,6 +6,7 @@
     step           z goes to the label owner, dz' comes back encrypted, both shares move
     choice         back to the best epoch, where the contract says so
 
+Which messages these are is said by the protocol's flow: `protocol.blind.FLOW` first.
 Nothing here is network, disk or clock; every block passes through the functions below.
 """
 
@@ -29,7 +30,6 @@ from moiety.protocol.handshake import (
     public_key,
     read_public_key,
 )
-from moiety.protocol.machines import DATA_OWNERS, LABEL_OWNERS
 from moiety.protocol.messages import Block
 from moiety.protocol.state import Activations
 
@@ -79,19 +79,18 @@ class Pair:
         observe: Observer = _unobserved,
     ) -> None:
         self._observe = observe
-        protocol = contract.label_owner.protocol
+        flow = contract.flow
         label_keys, data_evaluator = make_halves(contract, Role.LABEL_OWNER, randomness=randomness)
         data_keys, label_evaluator = make_halves(contract, Role.DATA_OWNER, randomness=randomness)
-        draws = LABEL_OWNERS[protocol].draws_weights
-        self.label_weight_seed = randomness.seed() if draws else None
-        self.label_owner = LABEL_OWNERS[protocol](
+        self.label_weight_seed = None if flow.initial is None else randomness.seed()
+        self.label_owner = flow.label_owner(
             contract,
             keys=label_keys,
             evaluator=label_evaluator,
             weight_seed=self.label_weight_seed,
             randomness=randomness,
         )
-        self.data_owner = DATA_OWNERS[protocol](
+        self.data_owner = flow.data_owner(
             contract,
             keys=data_keys,
             evaluator=data_evaluator,

@@ -181,7 +181,7 @@ def open_checkpoints(folder: Path, settings: Checkpointing, *, report: Callable[
 
 def _encode(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> bytes:
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    complete = {**facts, "version": VERSION, "sha256": _digest_of(ordered)}
+    complete = {**facts, "version": VERSION, "sha256": _arrays_digest(ordered)}
     complete["digest"] = digest(complete)
     encoded: bytes = save(ordered, metadata={"facts": json.dumps(complete, sort_keys=True)})
     return encoded
@@ -200,12 +200,12 @@ def _decode(data: bytes) -> tuple[Arrays, Facts]:
         raise CheckpointCorruptError("it is not a checkpoint") from error
     if facts.get("version") != VERSION:
         raise CheckpointCorruptError(f"it is not a checkpoint of version {VERSION}")
-    if stated != digest(facts) or facts.get("sha256") != _digest_of(arrays):
+    if stated != digest(facts) or facts.get("sha256") != _arrays_digest(arrays):
         raise CheckpointCorruptError("it does not match its digest")
     return arrays, facts
 
 
-def _digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+def _arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     running = sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

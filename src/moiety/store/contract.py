@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from moiety.contract.agreement import Content, content_of, digest_of
+from moiety.contract.agreement import Content, content_digest, content_of
 from moiety.contract.contract import Contract
 from moiety.errors import CheckpointCorruptError, CheckpointError
 from moiety.store.files import read, replace
@@ -46,7 +46,7 @@ def keep_contract(folder: Path, contract: Contract) -> None:
     content = content_of(contract)
     values = {
         "version": VERSION,
-        "digest": digest_of(content),
+        "digest": content_digest(content),
         "session": contract.session.hex(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "content": content,
@@ -84,6 +84,9 @@ def _kept(values: dict[str, Any]) -> Kept:
     texts = [values[name] for name in ("digest", "session", "at")]
     if version != VERSION or not all(isinstance(text, str) and text.isprintable() for text in texts):
         raise ValueError("not a contract")
-    if not all(isinstance(content[part], dict) for part in _PARTS) or digest_of(content) != values["digest"]:
+    if (
+        not all(isinstance(content[part], dict) for part in _PARTS)
+        or content_digest(content) != values["digest"]
+    ):
         raise ValueError("not the contract that the digest is of")
     return Kept(**values)

@@ -13,16 +13,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from moiety.contract.policy import Totals
+from moiety.config import Totals
 from moiety.errors import CheckpointCorruptError, CheckpointError, ConfigError
 from moiety.store.files import read, sync_folder
 
-_TOTALS: Final = tuple(field.name for field in fields(Totals))
 _NOTES: Final = ("at", "run")
 _READS: Final = 3
 """A reader without the lock may meet a line that is being written: it looks again."""
@@ -108,7 +107,7 @@ class Ledger:
         if totals == self._written:
             return
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._append((json.dumps({"at": at, "run": run, **asdict(totals)}) + "\n").encode())
+        self._append((json.dumps({"at": at, "run": run, **totals.model_dump()}) + "\n").encode())
         self._written = totals
 
     def _append(self, line: bytes) -> None:
@@ -158,16 +157,16 @@ def _entries(path: Path, data: bytes) -> Entries:
 
 def _largest(records: Iterable[Totals]) -> Totals:
     known = list(records)
-    return Totals(**{name: max((getattr(each, name) for each in known), default=0) for name in _TOTALS})
+    names = Totals.model_fields
+    return Totals(**{name: max((getattr(each, name) for each in known), default=0) for name in names})
 
 
 def _record(line: str) -> tuple[Totals, dict[str, str]]:
     values: dict[str, Any] = dict(**json.loads(line))
     notes: dict[str, Any] = {str(name): values.pop(name) for name in _NOTES if name in values}
     totals = Totals(**values)
-    counts = (getattr(totals, name) for name in _TOTALS)
-    if not line.endswith("\n") or any(type(count) is not int or count < 0 for count in counts):
-        raise ValueError("not a record of totals")
-    if not all(isinstance(note, str) and note.isprintable() for note in notes.values()):
+    if not line.endswith("\n") or not all(
+        isinstance(note, str) and note.isprintable() for note in notes.values()
+    ):
         raise ValueError("not a record of totals")
     return totals, notes

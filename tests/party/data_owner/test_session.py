@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from pyarrow import csv, parquet
 
 from moiety.config import DataOwnerRun as Settings
-from moiety.config import load_data_owner_run
-from moiety.contract.policy import Totals
+from moiety.config import Totals, load_data_owner_run
 from moiety.contract.products import Role
 from moiety.contract.terms import encode_terms
 from moiety.crypto.sampling import Seed

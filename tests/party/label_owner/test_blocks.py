@@ -12,7 +12,7 @@ from moiety.contract.products import Product
 from moiety.contract.schedule import Split
 from moiety.errors import CheckpointError
 from moiety.party.label_owner.blocks import BlockFile
-from moiety.protocol.acml import Part
+from moiety.protocol.reuse import Part
 
 FIRST: Part = (Product.FORWARD, Split.TRAIN, 0)
 SECOND: Part = (Product.UPDATE, Split.TRAIN, 0)

@@ -147,7 +147,11 @@ def test_open_run_shows_the_policy_that_refuses_it(files: Files) -> None:
     configure(files.label_owner, {"model.units": 8})
     with pytest.raises(PolicyError) as caught:
         opened(files)
-    assert (caught.value.limit, caught.value.allowed, caught.value.asked) == ("out_features", 7, 8)
+    assert (caught.value.limit, caught.value.allowed, caught.value.asked) == (
+        "wide_layer",
+        "false",
+        "out_features 8 of in_features 8",
+    )
 
 
 def test_finish_refuses_anything_but_finish() -> None:

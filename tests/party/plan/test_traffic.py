@@ -112,8 +112,8 @@ def whole_run(contract: Contract) -> list[Message]:
     exchanges = [
         each
         for split in splits
-        for rows, kept in course.one_pass(split)
-        for each in exchange(contract, rows, training=split is Split.TRAIN, kept=kept)
+        for rows, held in course.one_pass(split)
+        for each in exchange(contract, rows, training=split is Split.TRAIN, held=held)
     ]
     messages = [*opening(contract), *exchanges, *finish()]
     return [(each.kind, each.sender, each.sizes) for each in messages]

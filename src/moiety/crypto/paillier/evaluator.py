@@ -62,8 +62,12 @@ class PaillierEvaluator:
             To the key holder, nothing but the shape, up to 2^-60 for each slot and each ciphertext: a mask
             hides the sum, an exponent of its own hides how the ciphertexts were combined.
         """
+        # Before anything is computed: a mask is as wide as the plan's bound, and a larger sum would show (ADR
+        # 0012).
         _require_range(plain_ND, plan.shape.multiplier_bits)
         sums = self._sums(plain_ND.astype(np.int64), blocks, plan)
+        # One for what re-randomises and one for what masks: both hide the same sums, so neither may follow
+        # from the other.
         exponents, masks = randomness.seed(), randomness.seed()
         work = partial(self._answer, sums, plan, exponents, masks)
         for numbers in plan.response_ranges:
@@ -92,6 +96,8 @@ class PaillierEvaluator:
         """Re-randomise and mask response ciphertext `number`; return it and the mask in its slots."""
         modulus = self._public.modulus
         row, group = divmod(number, plan.groups)
+        # Wider than any sum of the key holder's exponents by 60 bits: it knows p and q, so only width hides P
+        # (ADR 0012).
         beta = random_integer(exponents, b"beta", index=number, bits=plan.rerandomiser_bits)
         randomiser = fixed_power(self._windows, beta, modulus=modulus)
         mask = draw_mask(plan, masks, number)

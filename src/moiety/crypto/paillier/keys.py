@@ -113,6 +113,8 @@ class PrivateKey(Secret):
         seed = randomness.seed()
         primes = _primes(seed, key_bits // 2)
         p = next(primes)
+        # With primes 3 modulo 4 and this gcd, the elements of Jacobi symbol 1 form a cyclic group, and -x^2
+        # is one that is no square (Damgard, Jurik and Nielsen).
         q = next(each for each in primes if gmpy2.gcd(p - 1, each - 1) == 2)  # noqa: PLR2004 - as in the paper
         n = p * q
         # 128 bits more than n has: the remainder is uniform but for 2^-128.

@@ -87,6 +87,7 @@ def power_products(
         modulus: the modulus whose square residues are of.
     """
     bits = exponent_bits(multiplier_bits)
+    # Never negative and never skipped: the time of a product must not follow the data (ADR 0012).
     exponents_ND = plain_ND.view(np.uint64) + np.uint64(2**multiplier_bits)
     size = subset_size(len(plain_ND), len(bases), bits)
     table_bytes = 2**size * (modulus.bit_length() // 4 + 150)

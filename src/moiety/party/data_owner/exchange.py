@@ -22,7 +22,6 @@ from moiety.party.data_owner.release import Release
 from moiety.party.data_owner.start import Start
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.handshake import make_keys, public_key, read_public_key
-from moiety.protocol.machines import DATA_OWNERS
 from moiety.protocol.messages import Block, Kind
 from moiety.protocol.resume import Mark
 from moiety.protocol.state import DataOwnerState
@@ -174,7 +173,7 @@ def open_machine(
     keys = make_keys(contract, Role.DATA_OWNER, randomness=party.randomness, threads=threads)
     if keys is not None:
         yield public_key(keys)
-    return DATA_OWNERS[contract.data_owner.protocol](
+    return contract.flow.data_owner(
         contract,
         keys=keys,
         evaluator=evaluator,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from numpy.typing import NDArray
 
 from moiety.config import DataOwnerRun as Settings
+from moiety.config import Totals
 from moiety.config.source import Query
-from moiety.contract.policy import Totals
 from moiety.contract.schedule import RowIndices
 from moiety.crypto.ring import encode_activations
 from moiety.data.columns import exact_ids

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Final, TypeVar
 
 from moiety.config import DataOwnerRun as Settings
-from moiety.contract.policy import Totals
+from moiety.config import Totals
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.secret import Secret
 from moiety.data.table import Table

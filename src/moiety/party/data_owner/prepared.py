@@ -19,7 +19,7 @@ from moiety.party.alignment import Report
 from moiety.party.data_owner.activations import ActivationFile
 from moiety.party.data_owner.features import fit_preparation
 from moiety.party.data_owner.start import Start
-from moiety.protocol.resume import digest_of
+from moiety.protocol.resume import table_digest
 from moiety.protocol.state import Features
 from moiety.store.files import Arrays
 
@@ -95,7 +95,7 @@ def _written(settings: Settings, table: Table, preparation: Preparation, *, repo
         preparation=preparation,
         in_features=width,
         activations=written,
-        table=digest_of(written.digests),
+        table=table_digest(written.digests),
     )
 
 
@@ -129,7 +129,7 @@ def _behind_bottom(
         preparation=preparation,
         in_features=int(fixed.activation_ND.shape[1]),
         activations=activations,
-        table=digest_of(values_NC),
+        table=table_digest(values_NC),
         bottom=bottom,
     )
 

@@ -1,9 +1,8 @@
 """Counts what a session releases, and records it before it leaves. Imported by the data owner's session."""
 
-from dataclasses import asdict
-
+from moiety.config import Totals
 from moiety.contract.contract import Contract
-from moiety.contract.policy import Meter, Totals
+from moiety.contract.policy import Meter
 from moiety.contract.schedule import RowIndices
 from moiety.net.events import RELEASE_COUNTED, Log
 from moiety.protocol.messages import Request
@@ -65,7 +64,7 @@ class Release:
             batch=handle.batch,
             rows=len(rows),
             training=request.training,
-            **asdict(self.totals),
+            **self.totals.model_dump(),
         )
 
     def _record(self, totals: Totals) -> None:

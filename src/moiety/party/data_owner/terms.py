@@ -5,10 +5,10 @@ Imported by the session's script.
 
 from dataclasses import dataclass
 
+from moiety.contract import stated
 from moiety.contract.assignment import Assignment
 from moiety.contract.contract import Contract
-from moiety.contract.policy import Policy
-from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms, require_equal
+from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, require_equal
 from moiety.crypto.secret import Secret
 from moiety.errors import ConfigError, ContractMismatchError, PolicyError
 from moiety.party.alignment import AlignedTable, own_assignment
@@ -58,13 +58,13 @@ def hear(party: DataOwnerParty, aligned: AlignedTable, block: Block) -> Script[P
     assignment = None
     if proposal.purpose == "train":
         assignment = handshake.assignment or own_assignment(party.settings.split, aligned.table)
-    stated = _state(party, proposal, aligned=aligned, start=start, assignment=assignment)
-    draft = Contract(label_owner=proposal, data_owner=stated, assignment=assignment)
+    terms = _state(party, proposal, aligned=aligned, start=start, assignment=assignment)
+    draft = Contract(label_owner=proposal, data_owner=terms, assignment=assignment)
     try:
-        require_equal(stated, proposal)
+        require_equal(terms, proposal)
         draft.check_proposal()
     except (ContractMismatchError, PolicyError, ConfigError):
-        yield handshake.answer(stated)
+        yield handshake.answer(terms)
         raise
     return Proposal(handshake=handshake, start=start, draft=draft)
 
@@ -105,25 +105,17 @@ def _state(
     start: Start,
     assignment: Assignment | None,
 ) -> DataOwnerTerms:
-    settings = party.settings
-    training = proposal.purpose == "train"
-    own = None if settings.split.by is None else assignment
+    own = None if party.settings.split.by is None else assignment
     return DataOwnerTerms(
-        run=settings.run,
-        purpose=proposal.purpose,
-        protocol=settings.protocol.name,
-        scheme=settings.protocol.scheme,
-        reveals=settings.protocol.reveals or "nothing",
-        activations="trained" if training and settings.trains_bottom else "fixed",
-        id_columns=len(settings.table.id),
+        **stated.common(party.settings, purpose=proposal.purpose),
+        **stated.answered(party.settings, purpose=proposal.purpose),
+        before=party.released_before(),
         rows=aligned.table.rows,
         order_digest=aligned.order_digest,
         model=start.model if isinstance(start, SavedModel) else "",
         resumes=start.run if isinstance(start, ResumedRun) else "",
         order=start.order if isinstance(start, ResumedRun) else "",
         nonce=party.randomness.seed().hex(),
-        split=settings.split.decided_by if training else "drawn",
         assigned=None if own is None else Assigned.of(own),
         in_features=0,
-        **policy_terms(Policy(**settings.limits), party.released_before()),
     )

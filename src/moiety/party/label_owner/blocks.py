@@ -1,8 +1,8 @@
 """Encrypted activations on disk: written once a session, read again in every epoch.
 
-In `acml` with activations that never change, the label owner keeps the peer's ciphertexts for the whole
-session; they are larger than the table and lie in an unnamed file, which is gone when the process ends.
-Imported by the label owner's run.
+Where activations never change, and a protocol sends them encrypted, the label owner keeps the peer's
+ciphertexts for the whole session; they are larger than the table and lie in an unnamed file, which is gone
+when the process ends. Imported by the label owner's run.
 """
 
 import tempfile
@@ -11,11 +11,11 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from moiety.errors import CheckpointError
-from moiety.protocol.acml import Part
+from moiety.protocol.reuse import Part
 
 
 class BlockFile(MutableMapping[Part, list[bytes]]):
-    """A `protocol.acml.Store` in a temporary file.
+    """A `protocol.machine.Store` in a temporary file.
 
     Args:
         folder: where the file lies; made if missing.

@@ -36,7 +36,7 @@ from moiety.party.label_owner.link import LabelOwnerLink
 from moiety.party.label_owner.resume import Past, Report
 from moiety.party.label_owner.session import agree, finish, open_machine, open_session, propose, require_end
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.resume import digest_of
+from moiety.protocol.resume import table_digest
 from moiety.store.checkpoints import Checkpoints, Saved
 from moiety.store.model import save_model
 
@@ -96,7 +96,7 @@ class LabelOwnerRun(Secret):
             machine=machine,
             link=self.link,
             seed=seed,
-            table=digest_of(self.encoded.numpy(), *([] if own is None else [own.values.numpy()])),
+            table=table_digest(self.encoded.numpy(), *([] if own is None else [own.values.numpy()])),
             restored=restored,
         )
         self._epoch, self._first_batch = self._keeper.place.epoch, self._keeper.place.batch

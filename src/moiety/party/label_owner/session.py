@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from moiety.config import LabelOwnerRun as Settings
+from moiety.contract import stated
 from moiety.contract.assignment import Assignment
 from moiety.contract.contract import Contract
 from moiety.contract.products import Role
+from moiety.contract.stated import Purpose
 from moiety.contract.terms import Assigned, LabelOwnerTerms
 from moiety.crypto.sampling import Randomness, Seed
 from moiety.errors import (
@@ -29,7 +31,6 @@ from moiety.party.alignment import AlignedTable
 from moiety.party.label_owner.blocks import BlockFile
 from moiety.protocol.handshake import LabelOwnerHandshake, make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.machines import LABEL_OWNERS
 from moiety.protocol.messages import Block, Kind
 from moiety.store.contract import keep_contract
 
@@ -38,33 +39,20 @@ def propose(
     settings: Settings,
     aligned: AlignedTable,
     *,
-    purpose: Any,
+    purpose: Purpose,
     randomness: Randomness,
     model: str = "",
     assignment: Assignment | None = None,
 ) -> LabelOwnerTerms:
     """Return this side's terms for a session; the assignment is `periods.own_assignment`'s."""
-    split = settings.split.decided_by if purpose == "train" else "drawn"
     return LabelOwnerTerms(
-        run=settings.run,
-        purpose=purpose,
-        protocol=settings.protocol.name,
-        scheme=settings.protocol.scheme,
-        reveals=settings.protocol.reveals or "nothing",
-        id_columns=len(settings.table.id),
+        **stated.common(settings, purpose=purpose),
+        **stated.proposed(settings, purpose=purpose),
         rows=aligned.table.rows,
         order_digest=aligned.order_digest,
         model=model,
         nonce=randomness.seed().hex(),
-        out_features=settings.model.units,
-        epochs=settings.train.epochs if purpose == "train" else 1,
-        batch=settings.train.batch,
-        split=split,
         assigned=None if assignment is None else Assigned.of(assignment),
-        validation=settings.split.validation if split == "drawn" else 0.0,
-        test=settings.split.test if split == "drawn" else 0.0,
-        may_stop=settings.train.may_stop and purpose == "train",
-        keep="best" if settings.train.keeps_best and purpose == "train" else "last",
     )
 
 
@@ -138,17 +126,15 @@ def open_machine(
     evaluator = None
     if Role.DATA_OWNER in contract.schemes:
         evaluator = read_public_key(contract, Role.DATA_OWNER, session.receive(), threads=threads)
-    kind = LABEL_OWNERS[contract.label_owner.protocol]
-    kept: dict[str, Any] = {"store": BlockFile(folder)} if contract.reuses_activations else {}
-    machine = kind(
+    machine = contract.flow.label_owner(
         contract,
         keys=keys,
         evaluator=evaluator,
         share_DK=share,
         updates=updates,
         weight_seed=weight_seed,
+        store=BlockFile(folder) if contract.reuses_activations else None,
         randomness=randomness,
-        **kept,
     )
     session.send(machine.start())
     session.drive(machine)

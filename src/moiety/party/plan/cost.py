@@ -18,13 +18,16 @@ from moiety.crypto.sampling import Randomness
 from moiety.errors import ConfigError
 from moiety.party.plan.timing import Calibration, Work, calibrate
 from moiety.party.plan.traffic import (
+    NOTHING,
     Course,
+    Held,
     Message,
     exchange,
     finish,
     going_back,
-    held,
+    memory,
     opening,
+    reusable,
     round_trips,
     sent_by,
 )
@@ -34,7 +37,7 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
 _FACTORS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _UNKNOWN: Final = Work(label_owner=nan, data_owner=nan)
-_NOTHING: Final = Work(label_owner=0.0, data_owner=0.0)
+_NO_WORK: Final = Work(label_owner=0.0, data_owner=0.0)
 _SPLITS: Final = (Split.TRAIN, Split.VALIDATION, Split.TEST)
 
 
@@ -149,13 +152,13 @@ def forecast(contract: Contract, measure: Measure | None) -> Forecast:
     largest = parts.largest[Split.TRAIN]
     if not largest:
         raise ConfigError("no training rows remain", hint="give --rows more, or --validation and --test less")
-    handshake, end = _cost(opening(contract), parts.opening), _cost(finish(), _NOTHING)
+    handshake, end = _cost(opening(contract), parts.opening), _cost(finish(), _NO_WORK)
     first, later = parts.epoch(), parts.epoch()  # a third would be as the second
     test = parts.test()
     return Forecast(
         handshake=handshake,
-        step=parts.exchange(largest, Split.TRAIN, kept=False),
-        later_step=parts.exchange(largest, Split.TRAIN, kept=contract.reuses_activations),
+        step=parts.exchange(largest, Split.TRAIN, held=NOTHING),
+        later_step=parts.exchange(largest, Split.TRAIN, held=reusable(contract)),
         epoch=first,
         later_epoch=later,
         test=test,
@@ -220,17 +223,17 @@ class _Parts:
         """What keys and W_0 take."""
         return self._times[Split.TRAIN].opening
 
-    def exchange(self, rows: int, split: Split, *, kept: bool) -> Cost:
+    def exchange(self, rows: int, split: Split, *, held: Held) -> Cost:
         """Return the cost of one batch."""
-        messages = exchange(self._contract, rows, training=split is Split.TRAIN, kept=kept)
+        messages = exchange(self._contract, rows, training=split is Split.TRAIN, held=held)
         times = self._times[split]
-        return _cost(messages, times.kept if kept else times.fresh)
+        return _cost(messages, times.kept if held else times.fresh)
 
     def one_pass(self, split: Split) -> Cost:
         """Return the cost of the next pass over a split."""
         # Counted: a pass of ten thousand batches has a few kinds of them.
         kinds = Counter(self._course.one_pass(split))
-        parts = (self.exchange(rows, split, kept=kept).times(count) for (rows, kept), count in kinds.items())
+        parts = (self.exchange(rows, split, held=held).times(count) for (rows, held), count in kinds.items())
         return sum(parts, Cost())
 
     def epoch(self) -> Cost:
@@ -240,7 +243,7 @@ class _Parts:
     def test(self) -> Cost:
         """Return the cost of what follows the last epoch."""
         self._course.go_back()
-        return _cost(going_back(self._contract), _NOTHING) + self.one_pass(Split.TEST)
+        return _cost(going_back(self._contract), _NO_WORK) + self.one_pass(Split.TEST)
 
 
 def _cost(messages: list[Message], work: Work) -> Cost:
@@ -254,4 +257,4 @@ def _cost(messages: list[Message], work: Work) -> Cost:
 
 
 def _memory(contract: Contract, role: Role, rows: int) -> int:
-    return held(contract, role, exchange(contract, rows, training=True), rows=rows)
+    return memory(contract, role, exchange(contract, rows, training=True), rows=rows)

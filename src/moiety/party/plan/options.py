@@ -12,13 +12,14 @@ from typing import Final, Literal, TypeVar, cast
 import numpy as np
 from pydantic import ValidationError
 
-from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, SplitBy
+from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Policy, SplitBy, Totals
+from moiety.config.protocols import PROTOCOLS
 from moiety.contract.assignment import TEST as TEST_ROWS
 from moiety.contract.assignment import TRAINING, Assignment
 from moiety.contract.assignment import VALIDATION as VALIDATION_ROWS
 from moiety.contract.contract import Contract
-from moiety.contract.policy import Policy, Totals
-from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms, policy_terms
+from moiety.contract.stated import common, proposed
+from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms
 from moiety.data.table import Table
 from moiety.errors import ConfigError
 from moiety.nn.bottom import check_bottom
@@ -76,8 +77,6 @@ class Training:
     activations: Activations
     split: SplitBy = "drawn"
     assignment: Assignment | None = None
-    may_stop: bool = False
-    keep: Literal["last", "best"] = "last"
     policy: Policy = field(default_factory=Policy)
     before: Totals = field(default_factory=Totals)
     assumed: tuple[str, ...] = ()
@@ -102,22 +101,18 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
         ConfigError: a number is out of its range.
         ParameterError: no parameters hold the products.
     """
-    stated = {
-        "run": settings.run,
-        "purpose": "train",
-        "protocol": settings.protocol.name,
-        "scheme": settings.protocol.scheme,
-        "reveals": settings.protocol.reveals or "nothing",
+    both = {
+        **common(settings, purpose="train"),
         "rows": training.rows,
         "order_digest": _ANY_DIGEST,
         "nonce": _ANY_DIGEST,
-        "split": training.split,
     }
+    proposal = proposed(settings, purpose="train") if isinstance(settings, LabelOwnerRun) else {}
     if training.in_features < 1:
         raise ConfigError("--in-features is out of its range", hint="it should be greater than 0")
     try:
-        label_owner = LabelOwnerTerms.model_validate({**stated, **_proposed(training)})
-        data_owner = DataOwnerTerms.model_validate({**stated, **_answered(training)})
+        label_owner = LabelOwnerTerms.model_validate({**both, **proposal, **_proposed(training)})
+        data_owner = DataOwnerTerms.model_validate({**both, **_answered(training)})
     except ValidationError as error:
         raise _out_of_range(error) from None
     agreed = Contract(label_owner=label_owner, data_owner=data_owner, assignment=training.assignment)
@@ -144,9 +139,7 @@ def _of_label_owner(settings: LabelOwnerRun, options: Options) -> Training:
         activations=_activations(settings, options),
         split=settings.split.decided_by,
         assignment=_assignment(settings, options, table, rows, fractions, assumed),
-        may_stop=settings.train.may_stop,
-        keep="best" if settings.train.keeps_best else "last",
-        policy=_usual_policy(settings),
+        policy=Policy.model_validate(settings.protocol.allowed),
         assumed=tuple(assumed),
     )
 
@@ -172,19 +165,9 @@ def _of_data_owner(settings: DataOwnerRun, options: Options) -> Training:
         activations=_activations(settings, options),
         split=settings.split.decided_by,
         assignment=_assignment(settings, options, table, rows, fractions, assumed),
-        policy=Policy(**settings.limits),
+        policy=settings.limits,
         before=released_before(settings),
         assumed=tuple(assumed),
-    )
-
-
-def _usual_policy(settings: LabelOwnerRun) -> Policy:
-    """Return the policy of a data owner that allows what both run files choose, and sets no limit itself."""
-    chosen = settings.protocol
-    return Policy(
-        protocols=(chosen.name,),
-        schemes=(chosen.scheme,),
-        reveals=(chosen.reveals,) if chosen.reveals else (),
     )
 
 
@@ -213,21 +196,20 @@ def _needed(option: int | None, name: str, meaning: str) -> int:
 
 def _activations(settings: AnyRun, options: Options) -> Activations:
     """Return whether activations change: the protocol or the data owner's run file says it."""
-    if settings.protocol.name != "acml":
-        known: str | None = "trained" if settings.protocol.name == "joint" else "fixed"
-    elif isinstance(settings, DataOwnerRun):
+    name = settings.protocol.name
+    follows = {"never": "fixed", "always": "trained"}.get(PROTOCOLS[name].bottom)
+    known = follows
+    if known is None and isinstance(settings, DataOwnerRun):
         known = "trained" if settings.trains_bottom else "fixed"
-    else:
-        known = None
     chosen = known if options.activations is None else options.activations
     if chosen is None:
         raise ConfigError(
-            "--activations is missing: in acml only the data owner knows whether it trains a bottom model",
+            f"--activations is missing: in {name} only the data owner knows whether it trains a bottom model",
             hint="write --activations trained if it does, else --activations fixed",
         )
-    if chosen not in ("fixed", "trained") or (settings.protocol.name != "acml" and chosen != known):
+    if chosen not in ("fixed", "trained") or (follows is not None and chosen != follows):
         raise ConfigError(
-            f"--activations cannot be that with protocol {settings.protocol.name}",
+            f"--activations cannot be that with protocol {name}",
             hint=f"leave it out, or write --activations {known or 'fixed'}",
         )
     return cast("Activations", chosen)
@@ -278,8 +260,6 @@ def _proposed(training: Training) -> dict[str, object]:
         "batch": training.batch,
         "validation": training.validation if training.split == "drawn" else 0.0,
         "test": training.test if training.split == "drawn" else 0.0,
-        "may_stop": training.may_stop,
-        "keep": training.keep,
         "assigned": _stated_by("label-owner", training),
     }
 
@@ -295,7 +275,8 @@ def _answered(training: Training) -> dict[str, object]:
         "in_features": training.in_features,
         "activations": training.activations,
         "assigned": _stated_by("data-owner", training),
-        **policy_terms(training.policy, training.before),
+        "policy": training.policy,
+        "before": training.before,
     }
 
 

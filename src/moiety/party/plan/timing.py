@@ -20,12 +20,10 @@ from moiety.contract.schedule import RowIndices, Split
 from moiety.crypto.sampling import Randomness
 from moiety.crypto.scheme import Evaluator, KeyHolder
 from moiety.net.frame import NO_CONTRACT, NO_SESSION, Frame, decode_frame, encode_frame
-from moiety.party.plan.traffic import PEER
 from moiety.protocol.data_owner import DataOwner
 from moiety.protocol.dither import RowDigests, row_digests
 from moiety.protocol.handshake import make_keys, public_key, read_public_key
 from moiety.protocol.label_owner import LabelOwner
-from moiety.protocol.machines import DATA_OWNERS, LABEL_OWNERS
 from moiety.protocol.messages import Block
 
 REPETITIONS: Final = 3
@@ -94,15 +92,15 @@ class _Pair:
         self._randomness, self._threads = randomness, threads
         label_keys, data_evaluator = self._halves(Role.LABEL_OWNER)
         data_keys, label_evaluator = self._halves(Role.DATA_OWNER)
-        kind = LABEL_OWNERS[contract.label_owner.protocol]
-        self._label_owner: LabelOwner = kind(
+        flow = contract.flow
+        self._label_owner: LabelOwner = flow.label_owner(
             contract,
             keys=label_keys,
             evaluator=label_evaluator,
-            weight_seed=randomness.seed() if kind.draws_weights else None,
+            weight_seed=None if flow.initial is None else randomness.seed(),
             randomness=randomness,
         )
-        self._data_owner: DataOwner = DATA_OWNERS[contract.data_owner.protocol](
+        self._data_owner: DataOwner = flow.data_owner(
             contract,
             keys=data_keys,
             evaluator=data_evaluator,
@@ -133,13 +131,13 @@ class _Pair:
         with self._timing(key_holder):
             keys = make_keys(contract, key_holder, randomness=self._randomness, threads=threads)
             shown = public_key(keys)
-        with self._timing(PEER[key_holder]):
+        with self._timing(key_holder.peer):
             return keys, read_public_key(contract, key_holder, shown, threads=threads)
 
     def _send(self, sender: Role, blocks: Iterable[Block]) -> None:
         for block in self._computed(sender, blocks):
-            answer = self._received(PEER[sender], block)
-            self._send(PEER[sender], answer)
+            answer = self._received(sender.peer, block)
+            self._send(sender.peer, answer)
 
     def _computed(self, sender: Role, blocks: Iterable[Block]) -> Iterator[Block]:
         iterator = iter(blocks)
@@ -155,7 +153,7 @@ class _Pair:
             self._label_owner.receive if receiver is Role.LABEL_OWNER else self._data_owner.receive
         )
         with self._timing(receiver):
-            return list(receive(_framed(block, sender=PEER[receiver])))
+            return list(receive(_framed(block, sender=receiver.peer)))
 
     @contextmanager
     def _timing(self, role: Role) -> Iterator[None]:
