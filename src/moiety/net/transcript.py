@@ -14,8 +14,6 @@ from typing import Final
 from moiety.contract.products import Role
 from moiety.protocol.messages import ABOUT_CHECKPOINTS, Block
 
-TRANSCRIPT_BYTES: Final = 32
-NO_TRANSCRIPT: Final = bytes(TRANSCRIPT_BYTES)
 _PLACE: Final = struct.Struct("<BQIII")
 _END_BYTES: Final = 64
 

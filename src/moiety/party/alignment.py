@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -27,16 +27,16 @@ from moiety.errors import AlignmentError, CheckpointCorruptError
 from moiety.net.session import Session
 from moiety.party.threads import available_threads
 from moiety.protocol.alignment import Aligned, AlignmentTerms, DataOwnerAlignment, LabelOwnerAlignment
-from moiety.protocol.messages import Kind
 from moiety.store.files import writing
 from moiety.store.record import digest, read_record, write_record
 
 KEPT: Final = 4
 """Alignments of that many different tables are kept: of those a run trains on and predicts for."""
-ALIGNMENT_KINDS: Final = frozenset({Kind.ALIGNMENT, Kind.BLINDED_IDS, Kind.DOUBLY_BLINDED, Kind.ALIGNED})
 _TENTHS: Final = 10
 _LARGE: Final = 100_000
 """Fewer ids take seconds: nobody needs to be told how far they are."""
+
+AnyAlignment = TypeVar("AnyAlignment", LabelOwnerAlignment, DataOwnerAlignment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +115,7 @@ class OwnSide(Secret):
             kept="" if kept is None else kept["order_digest"],
         )
 
-    def machine(
-        self, kind: "type[LabelOwnerAlignment | DataOwnerAlignment]", *, randomness: Randomness
-    ) -> LabelOwnerAlignment | DataOwnerAlignment:
+    def machine(self, kind: type[AnyAlignment], *, randomness: Randomness) -> AnyAlignment:
         """Return this side's machine."""
         return kind(
             self.terms(),
@@ -184,7 +182,6 @@ def align_with_data_owner(
         return in_order(table)
     own = OwnSide(settings, table, listener=listener)
     machine = own.machine(LabelOwnerAlignment, randomness=randomness)
-    assert isinstance(machine, LabelOwnerAlignment)
     session.send([machine.hello()])
     while machine.result is None:
         session.send(machine.receive(session.receive()))

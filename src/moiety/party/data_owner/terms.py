@@ -58,13 +58,13 @@ def hear(party: DataOwnerParty, aligned: AlignedTable, block: Block) -> Script[P
     assignment = None
     if proposal.purpose == "train":
         assignment = handshake.assignment or own_assignment(party.settings.split, aligned.table)
-    stated = _state(party, proposal, aligned=aligned, start=start, assignment=assignment)
-    draft = Contract(label_owner=proposal, data_owner=stated, assignment=assignment)
+    terms = _state(party, proposal, aligned=aligned, start=start, assignment=assignment)
+    draft = Contract(label_owner=proposal, data_owner=terms, assignment=assignment)
     try:
-        require_equal(stated, proposal)
+        require_equal(terms, proposal)
         draft.check_proposal()
     except (ContractMismatchError, PolicyError, ConfigError):
-        yield handshake.answer(stated)
+        yield handshake.answer(terms)
         raise
     return Proposal(handshake=handshake, start=start, draft=draft)
 
