@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/moiety/crypto/kernel/*.?pp)
 
-.PHONY: install demo test campaign faults fuzz check bench bench-full bench-instructions paper clean
+.PHONY: install demo test slow campaign faults fuzz check bench bench-full bench-instructions paper clean
 
 # For use: without what only tests and checks need.
 install: $(VENV)/usable
@@ -16,8 +16,12 @@ demo: $(VENV)/usable
 	rm -rf demo-run
 	$(BIN)/moiety demo demo-run
 
+# The fast part: under two minutes on two cores. `make slow` is the rest, `make check` both, with coverage.
 test: $(VENV)/installed
-	$(BIN)/python -m scripts.run_tests
+	$(BIN)/python -m scripts.run_tests fast $(COVERAGE)
+
+slow: $(VENV)/installed
+	$(BIN)/python -m scripts.run_tests slow $(COVERAGE)
 
 campaign: $(VENV)/installed
 	$(BIN)/python -m pytest -m campaign -s
@@ -37,7 +41,10 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.size_gate
-	$(MAKE) test
+	$(BIN)/coverage erase
+	$(MAKE) test COVERAGE=--coverage
+	$(MAKE) slow COVERAGE=--coverage
+	$(BIN)/coverage report --fail-under=95
 
 # A few minutes. BENCH="ntt memory" measures these only; figures that are not measured are kept.
 bench: $(VENV)/installed

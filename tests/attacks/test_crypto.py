@@ -104,7 +104,12 @@ def averaged(signs_ND: NDArray[np.int64], answers_NK: NDArray[np.float64]) -> ND
 
 
 @pytest.mark.parametrize(
-    ("mask", "rows", "reached"), [("normal", 10**4, 0.999), ("one", 10**4, 0.999), ("wide", 2**20, 0.5)]
+    ("mask", "rows", "reached"),
+    [
+        ("normal", 10**4, 0.999),
+        ("one", 10**4, 0.999),
+        pytest.param("wide", 2**20, 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_float_mask_averaging_papers_masks(mask: str, rows: int, reached: float) -> None:
     """Rows of +-1 go through the layer; every z comes back plus a float mask; the attacker averages x z.
@@ -253,6 +258,7 @@ def test_reused_zero_over_many_responses(monkeypatch: pytest.MonkeyPatch) -> Non
     assert repeated(monkeypatch, RepeatedRandomness, 8) == 7 * 2 * 2
 
 
+@pytest.mark.slow
 def test_reused_stream_key_at_the_sampler() -> None:
     """2^20 draws: 2^17 seeds with two purposes and four numbers each; an equal key repeats a stream.
 
@@ -309,6 +315,7 @@ def known_bits(transcript: Transcript, response_NK: Integers, plain_N: NDArray[n
     return max(0.0, 64 - log2(1 + 2 * float(np.sqrt(np.mean(np.square(error))))))
 
 
+@pytest.mark.slow
 def test_noise_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Re-randomised, but is the noise hidden? The key holder knows its errors e; a phase has sum p e in it.
 
@@ -405,6 +412,7 @@ def recover_from_c1(transcript: Transcript) -> list[int]:
     return found[::-1]
 
 
+@pytest.mark.slow
 def test_chosen_public_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key holder takes pk1 = 0: then c1' is its own c1 times p plus a small error, solved by LLL.
 

@@ -184,6 +184,7 @@ def without_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rlwe, "_ternary", broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", "abc")
 def test_gradients_per_row_in_the_clear(name: str) -> None:
     """A data owner that gets da for each row scores its rows by norm, direction and outlier.
@@ -199,6 +200,7 @@ def test_gradients_per_row_in_the_clear(name: str) -> None:
     assert max(leaked.values()) >= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", "abc")
 def test_gradients_per_row_from_transcript(name: str) -> None:
     """The data owner of `blind` runs the attacks on everything it receives, sends and keeps.
@@ -261,7 +263,9 @@ def batch_figures(batches: list[tuple[Numbers, Numbers]], label_N: Labels) -> di
     }
 
 
-@pytest.mark.parametrize("name", "abc")
+@pytest.mark.parametrize(
+    "name", ["a", pytest.param("b", marks=pytest.mark.slow), pytest.param("c", marks=pytest.mark.slow)]
+)
 def test_aggregated_gradients(name: str) -> None:
     """A data owner infers a batch's labels from G = a^T dz' and its own rows (arXiv 2112.05409).
 
@@ -338,6 +342,7 @@ def completion_in_the_clear(name: str) -> list[float]:
     return gains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", "abc")
 def test_model_completion_in_the_clear(name: str) -> None:
     """A data owner puts a head on the bottom network that labels trained, and fine-tunes with 40 labels.
@@ -413,6 +418,7 @@ def share_gains(run: BlindRun) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", "abc")
 def test_model_completion_with_share(name: str) -> None:
     """The data owner of `blind` puts a head of 40 labels on what it holds after the run: its share of W.

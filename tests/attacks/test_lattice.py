@@ -20,6 +20,8 @@ from tests.support.attack_tools import credit_activations
 from tests.support.pair import contract_of, data_terms, label_terms
 from tests.support.randomness import RecordedRandomness
 
+pytestmark = pytest.mark.slow
+
 UNITS = 32
 
 

@@ -68,6 +68,7 @@ def inputs_read(
     return float(np.abs(read_ND - centred_ND).max()), correlation(read_ND, centred_ND)
 
 
+@pytest.mark.slow
 def test_narrow_masks_give_the_inputs_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of activations is multiplied by the key holder's M; it decrypts and reads whole slots.
 

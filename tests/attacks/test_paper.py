@@ -160,6 +160,7 @@ def test_tracking_of_papers_version(seed: int) -> None:
     assert together(solve_each(seen)[STEPS // 2 :], batches[STEPS // 2 :]) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_tracking_of_ring_shares(seed: int) -> None:
     """The same solver on what the label owner of our `acml` sees, in the first batch and after 300 steps.

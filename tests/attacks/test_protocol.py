@@ -91,6 +91,7 @@ def test_lengths_and_zero_patterns_papers_codec() -> None:
     assert len(lengths) > 1
 
 
+@pytest.mark.slow
 def test_lengths_and_zero_patterns_over_data_sets() -> None:
     """The network and the peer compare the messages of 1000 tables, ReLU zeros and all-zero ones among them.
 
@@ -255,6 +256,7 @@ def estimate(
     return estimated
 
 
+@pytest.mark.slow
 def test_first_batch_regression_with_own_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """UCI credit, 32 units, 1024 rows: the label owner regresses x on z by what it knows of W_0.
 

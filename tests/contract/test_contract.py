@@ -280,6 +280,7 @@ def test_prediction_counts_one_pass_and_has_no_smallest_batch() -> None:
     assert not contract.training
 
 
+@pytest.mark.slow
 def test_parameters_hold_both_products_and_grow_with_them() -> None:
     small = contract_of(production=True)
     assert small.parameters == LISTED[0].name

@@ -170,7 +170,13 @@ def test_oracle_primes_are_primes() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "contraction", "kept", "bits"),
-    [(3, 5, 4, 15), (2, 3, 9, 15), (4, 2, 11, 63), (1, 1, 1, 0), (2, 9, 3, 62)],
+    [
+        (3, 5, 4, 15),
+        pytest.param(2, 3, 9, 15, marks=pytest.mark.slow),
+        pytest.param(4, 2, 11, 63, marks=pytest.mark.slow),
+        (1, 1, 1, 0),
+        (2, 9, 3, 62),
+    ],
 )
 def test_messages_known_answers(*, rows: int, contraction: int, kept: int, bits: int) -> None:
     """Every byte of the public key, request and response, and both shares."""

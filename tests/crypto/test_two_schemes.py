@@ -73,6 +73,7 @@ def trained(scheme: Scheme, *, steps: int, activations: str) -> tuple[RecordedPa
     return pair, trace
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_seeds_for_keys")
 def test_two_hundred_steps_of_both_schemes_have_the_same_weights() -> None:
     rlwe, paillier = (trained(scheme, steps=200, activations="fixed") for scheme in (SMALL, PAILLIER))
@@ -182,7 +183,14 @@ def train_networks(link: Link, contract: Contract) -> tuple[dict[str, torch.Tens
     return {**top.state_dict(), "layer": layer.bias.detach()}, losses
 
 
-@pytest.mark.parametrize(("protocol", "scheme"), [("joint", SMALL), ("acml", SMALL), ("acml", PAILLIER)])
+@pytest.mark.parametrize(
+    ("protocol", "scheme"),
+    [
+        ("joint", SMALL),
+        pytest.param("acml", SMALL, marks=pytest.mark.slow),
+        pytest.param("acml", PAILLIER, marks=pytest.mark.slow),
+    ],
+)
 def test_training_with_a_bottom_model_equals_training_in_the_clear(
     bottom_run: DataOwnerRun, protocol: str, scheme: Scheme
 ) -> None:

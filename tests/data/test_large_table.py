@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.large_table import measured, query_of, write, write_folder
 
+pytestmark = pytest.mark.slow
+
 ROWS, COLUMNS, FILES = 60_000, 150, 5
 TABLE_MB = ROWS * COLUMNS * 8 / 1e6
 

@@ -27,6 +27,7 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(demo, name, lambda path, rows, write=write: write(path, rows=rows or FEW_ROWS))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rows")
 def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     console = Console(file=io.StringIO(), width=400)
@@ -94,6 +95,7 @@ def test_demo_refuses_a_folder_that_exists(tmp_path: Path) -> None:
     assert "another folder" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_demo_says_which_process_failed_and_ends_the_other(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def test_example_of_another_protocol_trains_a_bottom_model(tmp_path: Path, proto
     assert own.model.units == units
 
 
+@pytest.mark.slow
 def test_paillier_example_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "PAILLIER_ROWS", 400)
     monkeypatch.setattr(demo, "PAILLIER_UNITS", 1)

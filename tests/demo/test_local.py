@@ -55,12 +55,14 @@ def test_simulate_learns_with_plain_steps(tmp_path: Path) -> None:
     assert result.test["AUC"] > 0.75
 
 
+@pytest.mark.slow
 def test_simulate_learns_with_plain_local_optimizer(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     result = run(files, train__optimizer="sgd", train__epochs=6, train__learning_rate=0.1)
     assert result.test["AUC"] > 0.75
 
 
+@pytest.mark.slow
 def test_simulate_gives_other_result_with_other_optimizer(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     adam = run(files)

@@ -31,6 +31,7 @@ from tests.support.parties import (
     meet,
     rewrite_table,
 )
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -43,11 +44,11 @@ def test_connect_carries_frames_both_ways_and_stops_listening(files: Files) -> N
         configure(files.label_owner, {"peer.dial": listening.address})
         assert listening.listens
         dialled, connector = connect(load_label_owner_run(files.label_owner))
-        accepted = listening.connect(deadline_seconds=20.0)
+        accepted = listening.connect(deadline_seconds=PATIENCE)
         dialled.send(b"there")
         accepted.send(b"and back")
-        assert accepted.receive(deadline_seconds=20.0) == b"there"
-        assert dialled.receive(deadline_seconds=20.0) == b"and back"
+        assert accepted.receive(deadline_seconds=PATIENCE) == b"there"
+        assert dialled.receive(deadline_seconds=PATIENCE) == b"and back"
         assert (dialled.bytes_sent, dialled.bytes_received) == (5, 8)
         accepted.close()
         dialled.close()
@@ -67,7 +68,7 @@ def test_connect_that_listens_frees_the_port_when_it_closes(files: Files) -> Non
     thread = threading.Thread(target=lambda: found.put(connect(settings)))
     thread.start()
     dialled, _ = connect(load_label_owner_run(files.label_owner))
-    thread.join(20.0)
+    thread.join(PATIENCE)
     accepted, connector = found.get_nowait()
     accepted.close()
     connector.end()
@@ -222,7 +223,7 @@ def test_both_sides_of_one_role_say_so(files: Files, tmp_path: Path) -> None:
     thread = threading.Thread(target=_train_into, args=(files.label_owner, ended))
     thread.start()
     _train_into(other.label_owner, ended)
-    thread.join(30.0)
+    thread.join(PATIENCE)
     errors = [ended.get_nowait(), ended.get_nowait()]
     said = [error for error in errors if "both sides say they are the label owner" in error.message]
     assert said

@@ -32,8 +32,9 @@ from tests.support.pair import (
     table_of,
     training_handles,
 )
+from tests.support.patience import PATIENCE
 from tests.support.randomness import RecordedRandomness
-from tests.support.wire import PATIENCE, Wire
+from tests.support.wire import Wire
 
 CONTRACT = contract_of(label=label_terms(epochs=1))
 HANDLES = training_handles(CONTRACT)
@@ -224,7 +225,7 @@ def test_sender_waits_at_the_bound_until_the_peer_acknowledges() -> None:
     kept = OUTBOX_BYTES // (2**20 + HEADER_BYTES)
     while len(wire.sent[Role.LABEL_OWNER]) < kept:
         thread.join(0.01)
-    assert sum(map(len, sender._numbering.kept)) <= OUTBOX_BYTES
+    assert sum(map(len, sender._window.retained)) <= OUTBOX_BYTES
     assert [listener.receive() for _ in blocks] == blocks
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -294,7 +295,7 @@ def test_peer_that_does_not_come_back_ends_the_session_at_its_deadline() -> None
     wire = Wire()
     label_owner, data_owner = both_sessions(wire)
     data_owner.close()
-    with pytest.raises(PeerUnreachableError, match="no other was made within 20 s") as caught:
+    with pytest.raises(PeerUnreachableError, match=f"no other was made within {PATIENCE:.0f} s") as caught:
         label_owner.receive()
     assert caught.value.hint
     assert label_owner.closed

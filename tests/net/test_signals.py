@@ -14,6 +14,7 @@ from moiety.net.channel import memory_pair
 from moiety.net.session import Session
 from moiety.net.transport import QUEUED_FRAMES, StreamChannel
 from moiety.protocol.messages import Block, Kind
+from tests.support.patience import PATIENCE
 
 BLOCK = Block(kind=Kind.HELLO, step=0, payload=b"hello")
 RAISES = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
@@ -82,8 +83,8 @@ def test_signal_lost_in_a_callback_from_c_is_raised_at_the_next_call(call: str) 
 @pytest.mark.parametrize(("number", "kind"), RAISES)
 def test_signal_ends_a_wait_for_a_frame(number: signal.Signals, kind: type[BaseException]) -> None:
     channel = StreamChannel()
-    with signals.handled(), soon(number), pytest.raises(kind):
-        channel.receive(deadline_seconds=20.0)
+    with signals.handled(), pytest.raises(kind), soon(number):
+        channel.receive(deadline_seconds=PATIENCE)
     channel._inbox.put(b"frame")  # its lock is free
     assert channel.receive(deadline_seconds=1.0) == b"frame"
 
@@ -92,7 +93,7 @@ def test_signal_ends_a_wait_for_room() -> None:
     channel = StreamChannel()
     for _ in range(QUEUED_FRAMES):
         channel.send(b"frame")
-    with signals.handled(), soon(signal.SIGINT), pytest.raises(KeyboardInterrupt):
+    with signals.handled(), pytest.raises(KeyboardInterrupt), soon(signal.SIGINT):
         channel.send(b"frame")
 
 

@@ -1,3 +1,4 @@
+import math
 import select
 import socket
 from collections.abc import Iterator
@@ -25,9 +26,9 @@ from moiety.errors import (
 from moiety.net.channel import MAX_FRAME_BYTES, Channel
 from moiety.net.identity import Identity, create_identity, load_identity
 from moiety.net.transport import Listener, dial
+from tests.support.patience import PATIENCE
 
 LOOPBACK = "127.0.0.1:0"
-PATIENCE = 20.0
 
 
 class Parties(NamedTuple):
@@ -307,10 +308,13 @@ def test_garbage_on_the_port_does_not_disturb_the_session(parties: Parties, list
                 assert dialled.receive(deadline_seconds=PATIENCE) == b"echo"
 
 
-def test_second_session_is_refused_while_one_is_open(parties: Parties, listener: Listener) -> None:
+def test_second_session_is_refused_while_one_is_open(
+    parties: Parties, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moiety.net.transport.RETRY_SECONDS", math.inf)  # so it tries once
     with connected(parties, listener) as (dialled, accepted):
         with pytest.raises(PeerUnreachableError, match=r"another one|another session"):
-            dial_bank(parties, listener.address, seconds=1)
+            dial_bank(parties, listener.address)
         dialled.send(b"undisturbed")
         assert accepted.receive(deadline_seconds=PATIENCE) == b"undisturbed"
 
@@ -355,6 +359,7 @@ def test_send_ends_when_a_slow_peer_disappears(parties: Parties, listener: Liste
             filling.result(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waiting", [0, 1])
 def test_peer_that_vanishes_without_a_word_is_noticed(
     parties: Parties, listener: Listener, waiting: int

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from moiety.config import LocalTraining
+from moiety.crypto.sampling import Seed
 from moiety.errors import ConfigError
 from moiety.nn.build import (
     advance,
@@ -17,6 +18,7 @@ from moiety.nn.build import (
     make_optimizer,
     make_schedule,
     perceptron,
+    seed_torch,
 )
 
 FACTORIES = """
@@ -256,3 +258,14 @@ def test_no_schedule_leaves_the_rate() -> None:
     assert make_schedule(training(), optimizer) is None
     advance(None)
     assert optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_seed_begins_the_same_stream_again_and_leaves_no_call_for_later() -> None:
+    queued = len(torch.cuda._queued_calls)
+    drawn = []
+    for first in (7, 7, 8):
+        seed_torch(Seed(bytes([first]) * 32))
+        drawn.append(torch.empty(4).uniform_())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+    assert len(torch.cuda._queued_calls) == queued

@@ -211,6 +211,7 @@ def test_metric_of_another_task_is_refused(tmp_path: Path) -> None:
 # --- the schedule that steps by a metric ---
 
 
+@pytest.mark.slow
 def test_plateau_schedule_lowers_both_rates_when_the_metric_stalls(tmp_path: Path) -> None:
     files = make_parties(tmp_path)
     options = {"factor": 0.5, "patience": 0, "threshold": 1.0}  # nothing gains that much: every epoch stalls
@@ -256,9 +257,9 @@ def stopping_run(files: Files, **train: Any) -> Any:
     ("protocol", "kind"),
     [
         ("blind", "binary"),
-        ("blind", "multiclass"),
-        ("blind", "regression"),
-        ("joint", "binary"),
+        pytest.param("blind", "multiclass", marks=pytest.mark.slow),
+        pytest.param("blind", "regression", marks=pytest.mark.slow),
+        pytest.param("joint", "binary", marks=pytest.mark.slow),
         ("acml", "multiclass"),
     ],
 )
@@ -444,6 +445,7 @@ class Dying(Silence):
             raise Gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch: int) -> None:
     """Patience, best epoch, its candidates on both sides, and a split by time survive a restart."""

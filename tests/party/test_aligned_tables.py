@@ -13,6 +13,7 @@ from tests.support.aligned_tables import common, who_is_where, write_tables
 from tests.support.parties import configure, wire
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_are_beside_their_own(tmp_path: Path) -> None:
     files = write_tables(tmp_path, rows=10_000)
     sentence = align(files.label_owner, channel=wire(files))

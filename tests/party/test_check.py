@@ -23,6 +23,7 @@ from tests.support.parties import (
     rewrite_table,
     with_column,
 )
+from tests.support.patience import PATIENCE
 
 
 def narrow(columns: int) -> nn.Module:
@@ -100,10 +101,10 @@ def test_check_of_a_data_owner_connects(files: Files) -> None:
     let_data_owner_dial(files, "127.0.0.1:0")
     with Connector(load_label_owner_run(files.label_owner)) as listening:
         configure(files.data_owner, {"peer.dial": listening.address})
-        accepting = threading.Thread(target=lambda: listening.connect(deadline_seconds=20.0).close())
+        accepting = threading.Thread(target=lambda: listening.connect(deadline_seconds=PATIENCE).close())
         accepting.start()
         sentences = list(check(files.data_owner, peer=True))
-        accepting.join(20.0)
+        accepting.join(PATIENCE)
     assert sentences[-1] == "peer: bank is connected with the pinned certificate"
 
 

@@ -230,6 +230,7 @@ def test_machine_is_closed_after_an_error() -> None:
         list(there.receive(label_owner().hello()))
 
 
+@pytest.mark.slow
 def test_ten_thousand_ids_none_misaligned() -> None:
     """0 misaligned rows; a million in the campaign."""
     numbers = np.arange(10_000)

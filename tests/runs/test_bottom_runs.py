@@ -23,6 +23,8 @@ from tests.support.bottom_runs import MODULE, Folder, Losses, differ, make_folde
 from tests.support.parties import COLUMNS, ROWS, score, target_of
 from tests.support.randomness import words_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:

@@ -10,6 +10,8 @@ from tests.support.forked import Forked, forked
 from tests.support.killed_processes import Death, Keeper
 from tests.support.parties import Files, address_in, configure, make_parties
 
+pytestmark = pytest.mark.slow
+
 
 def test_training_survives_five_kills_of_either_process(tmp_path: Path) -> None:
     whole = Keeper(tmp_path / "whole", label_owner=[], data_owner=[]).run()
@@ -23,14 +25,10 @@ def test_training_survives_five_kills_of_either_process(tmp_path: Path) -> None:
     assert len(set(killed.seeds)) == len(killed.seeds)
 
 
-# Seconds on an idle machine; several times that where others share it.
-pytestmark = pytest.mark.timeout(240)
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     made = make_parties(tmp_path)
-    configure(made.label_owner, {"train.epochs": 20, "checkpoint.every": "epoch"})
+    configure(made.label_owner, {"train.epochs": 4, "checkpoint.every": "epoch"})
     configure(made.data_owner, {"policy.released_z_per_row": 10_000})
     return made
 
@@ -61,9 +59,10 @@ def test_label_owner_that_is_interrupted_saves_and_tells_the_peer(
 ) -> None:
     with forked("provide", files.data_owner) as provider:
         started(files, provider)
-        with forked("train", files.label_owner) as trainer:
+        with forked("train", files.label_owner, stop_at="epoch 1: loss") as trainer:
             trainer.wait_for("epoch 1: loss")
             trainer.send(number)
+            trainer.go_on()
             assert trainer.end().code == code
         provider.wait_for("session ended: the peer stopped the session (interrupted)")
         provider.send(signal.SIGTERM)
@@ -76,10 +75,11 @@ def test_data_owner_that_is_interrupted_saves_and_tells_the_peer(files: Files) -
     configure(files.label_owner, {"checkpoint.every": "9999 s"})
     with forked("provide", files.data_owner) as provider:
         started(files, provider)
-        with forked("train", files.label_owner) as trainer:
+        with forked("train", files.label_owner, stop_at="epoch 2: loss") as trainer:
             trainer.wait_for("epoch 2: loss")
             provider.send(signal.SIGTERM)
             assert provider.end().code == 143
+            trainer.go_on()
             trained = trainer.end()
     assert trained.code == 5
     assert "the peer stopped the session (interrupted)" in trained.errors
@@ -92,10 +92,11 @@ def test_peer_that_stays_away_ends_the_run_with_its_state_saved(files: Files) ->
     configure(files.label_owner, {"peer.reconnect_deadline": 0.5, "peer.connect_deadline": 0.5})
     with forked("provide", files.data_owner) as provider:
         started(files, provider)
-        with forked("train", files.label_owner) as trainer:
+        with forked("train", files.label_owner, stop_at="epoch 1: loss") as trainer:
             trainer.wait_for("epoch 1: loss")
             provider.process.kill()
             provider.end()
+            trainer.go_on()
             trained = trainer.end()
     assert trained.code == 6
     assert "hint: the state is saved: go on with `moiety train RUN_FILE --resume`" in trained.errors
@@ -105,7 +106,7 @@ def test_peer_that_stays_away_ends_the_run_with_its_state_saved(files: Files) ->
 def test_provide_that_is_to_resume_begins_no_new_training(files: Files) -> None:
     with forked("provide", files.data_owner, "--once") as provider:
         started(files, provider)
-        with forked("train", files.label_owner) as trainer:
+        with forked("train", files.label_owner, stop_at="epoch 1: loss") as trainer:
             trainer.wait_for("epoch 1: loss")
             trainer.process.kill()
             trainer.end()

@@ -10,7 +10,8 @@ from moiety.net.identity import Identity, create_identity, load_identity
 from moiety.net.transport import CONNECTIONS, Listener, dial
 from moiety.party.label_owner.train import Silence, train
 from tests.support.parties import Files, Provider, make_parties
-from tests.support.strangers import PATIENCE, Strangers
+from tests.support.patience import PATIENCE
+from tests.support.strangers import Strangers
 
 
 @pytest.fixture

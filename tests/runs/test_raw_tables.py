@@ -75,6 +75,7 @@ def test_raw_files_are_trained_on_as_scikit_learn_and_plain_training_would(
     assert train_twin(reference) == result.test
 
 
+@pytest.mark.slow
 def test_a_raw_file_is_scored_after_it_was_trained_on(tmp_path: Path) -> None:
     files = raw_parties(tmp_path)
     configure(files.label_owner, {"train.epochs": 10})

@@ -71,6 +71,7 @@ def distinct(moments: list[str]) -> list[int]:
     return sorted({moments[second:].index(name) + second for name in moments[second:]} | {*range(16)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(SLICES))
 def test_run_killed_at_every_kind_of_moment_ends_alike(tmp_path: Path, part: int) -> None:
     tiny_parties(tmp_path / "template")
@@ -102,6 +103,7 @@ def choose(made: Files, protocol: str) -> None:
     configure(made.data_owner, bottom)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["joint", "acml"])
 def test_trained_bottom_model_goes_on_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str

@@ -59,6 +59,7 @@ def run(files: Files) -> Any:
     return simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"periods"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["blind", "joint", "acml"])
 @pytest.mark.parametrize("owner", OWNERS)
 def test_run_split_by_either_partys_column_trains_on_the_past(

@@ -7,11 +7,12 @@ from pyarrow import csv
 
 from moiety.contract.terms import WIRE_VERSION
 from moiety.errors import PeerAbortedError, PeerUnreachableError
+from moiety.net import frame
 from moiety.party.label_owner.train import Silence, train
+from tests.support.forked import Forked, forked
 from tests.support.parties import (
     Files,
     Outcome,
-    Process,
     Provider,
     address_in,
     configure,
@@ -22,7 +23,7 @@ from tests.support.parties import (
     run_here,
 )
 
-OTHER_VERSION = "from moiety.net import frame\nframe.WIRE_VERSION += 1"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ def test_provide_once_answers_one_training(files: Files) -> None:
 
 
 def test_provide_answers_runs_in_turn_until_interrupted(files: Files, tmp_path: Path) -> None:
-    with process("provide", files.data_owner) as provider:
+    with forked("provide", files.data_owner) as provider:
         address = address_in(provider.wait_for("listening at"))
         configure(files.label_owner, {"peer.dial": address})
         require_success(run_here("train", files.label_owner))
-        with process("predict", files.label_owner, "--output", tmp_path / "scores.csv") as scorer:
+        with forked("predict", files.label_owner, "--output", tmp_path / "scores.csv") as scorer:
             scored = scorer.end()
         require_success(scored)
         assert "600 scores in" in scored.output
@@ -88,7 +89,7 @@ def test_provide_answers_runs_in_turn_until_interrupted(files: Files, tmp_path: 
         again = run_here("predict", files.label_owner, "--output", tmp_path / "again.csv")
         require_success(again)
         provider.wait_for("finished")
-        provider.process.send_signal(signal.SIGINT)
+        provider.send(signal.SIGINT)
         ended = provider.end()
     assert ended.code == 130
     assert ended.errors.strip() == "interrupted"
@@ -98,22 +99,26 @@ def test_provide_answers_runs_in_turn_until_interrupted(files: Files, tmp_path: 
 
 def test_provide_that_dials_answers_runs_in_turn(files: Files, tmp_path: Path) -> None:
     let_data_owner_dial(files, free_address())
-    with process("provide", files.data_owner) as provider:
+    with forked("provide", files.data_owner) as provider:
         provider.wait_for("dialling")
-        with process("train", files.label_owner) as trainer:
+        with forked("train", files.label_owner) as trainer:
             require_success(trainer.end())
         provider.wait_for("finished")
         require_success(run_here("predict", files.label_owner, "--output", tmp_path / "scores.csv"))
         provider.wait_for("finished; z released per row so far: 12 of 640")
-        provider.process.terminate()
+        provider.send(signal.SIGTERM)
         ended = provider.end()
     assert ended.code == 143
     assert ended.errors.strip() == "terminated"
     assert csv.read_csv(tmp_path / "scores.csv").num_rows == 600
 
 
+def write_frames_of_the_next_version() -> None:
+    vars(frame)["WIRE_VERSION"] = WIRE_VERSION + 1
+
+
 def test_both_processes_name_another_wire_version(files: Files) -> None:
-    with process("provide", "--once", files.data_owner, prelude=OTHER_VERSION) as provider:
+    with forked("provide", "--once", files.data_owner, prelude=write_frames_of_the_next_version) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         trained = run_here("train", files.label_owner)
         provided = provider.end()
@@ -134,18 +139,19 @@ def test_both_processes_name_another_wire_version(files: Files) -> None:
 class TerminatesAfterOneEpoch(Silence):
     """An observer that asks the data owner's process to end in the middle of the training."""
 
-    def __init__(self, provider: Process) -> None:
+    def __init__(self, provider: Forked) -> None:
         self._provider = provider
 
     def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
         del epoch, loss, metrics
-        self._provider.process.terminate()
+        self._provider.send(signal.SIGTERM)
+        self._provider.end()
 
 
 class KillsAfterOneEpoch(Silence):
     """An observer that ends the data owner's process in the middle of the training."""
 
-    def __init__(self, provider: Process) -> None:
+    def __init__(self, provider: Forked) -> None:
         self._provider = provider
 
     def epoch(self, *, epoch: int, loss: float, metrics: dict[str, float]) -> None:
@@ -156,7 +162,7 @@ class KillsAfterOneEpoch(Silence):
 
 def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
     configure(files.label_owner, {"peer.reconnect_deadline": 1.0})
-    with process("provide", "--once", files.data_owner) as provider:
+    with forked("provide", "--once", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerUnreachableError, match="no other was made within 1 s") as caught:
             train(files.label_owner, observer=KillsAfterOneEpoch(provider))
@@ -168,11 +174,13 @@ def test_train_ends_when_the_data_owner_is_killed(files: Files) -> None:
 
 
 def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
-    configure(files.label_owner, {"train.epochs": 100})
-    configure(files.data_owner, {"policy.released_z_per_row": 10_000})
-    with Provider(files) as provider, process("train", files.label_owner) as trainer:
+    with (
+        Provider(files) as provider,
+        forked("train", files.label_owner, stop_at="epoch 1: loss") as trainer,
+    ):
         trainer.wait_for("epoch 1: loss")
-        trainer.process.send_signal(signal.SIGINT)
+        trainer.send(signal.SIGINT)
+        trainer.go_on()
         trained = trainer.end()
     assert trained.code == 130
     assert trained.errors.strip().endswith("interrupted")
@@ -181,9 +189,7 @@ def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
 
 
 def test_provide_that_is_terminated_tells_the_label_owner(files: Files) -> None:
-    configure(files.label_owner, {"train.epochs": 100})
-    configure(files.data_owner, {"policy.released_z_per_row": 10_000})
-    with process("provide", files.data_owner) as provider:
+    with forked("provide", files.data_owner) as provider:
         configure(files.label_owner, {"peer.dial": address_in(provider.wait_for("listening at"))})
         with pytest.raises(PeerAbortedError, match=r"stopped the session \(interrupted\)"):
             train(files.label_owner, observer=TerminatesAfterOneEpoch(provider))

@@ -239,6 +239,7 @@ def test_encrypted_checkpoint_comes_back(locked: Path, monkeypatch: pytest.Monke
     assert held(checkpoints) == [1]
 
 
+@pytest.mark.slow
 def test_encrypted_checkpoint_is_an_age_file(locked: Path) -> None:
     (path,) = files_of(locked)
     assert path.name.endswith(".safetensors.age")
@@ -251,6 +252,7 @@ def test_encrypted_checkpoint_is_an_age_file(locked: Path) -> None:
     np.testing.assert_array_equal(load(opened)["share"], ARRAYS["share"])
 
 
+@pytest.mark.slow
 def test_wrong_passphrase_is_refused(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOIETY_TEST_PASSPHRASE", "wrong")
     with pytest.raises(CheckpointError, match="does not open with this passphrase") as caught:
@@ -264,6 +266,7 @@ def test_encrypted_checkpoint_is_left_out_without_its_passphrase(locked: Path) -
     assert "it is encrypted" in reports[0]
 
 
+@pytest.mark.slow
 def test_encrypted_checkpoint_that_is_damaged_is_left_out(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "checkpoints", "x")
     checkpoints, reports = store(tmp_path, vault=vault)

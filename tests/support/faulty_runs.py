@@ -18,10 +18,9 @@ from moiety.party.data_owner.provide import provide
 from moiety.party.label_owner.train import Observer, train
 from moiety.store import model as checkpoint
 from tests.support.parties import Files, configure, free_address, let_data_owner_dial
+from tests.support.patience import PATIENCE
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.randomness import RecordedRandomness
-
-JOIN_SECONDS = 120.0
 
 
 @dataclass(kw_only=True)
@@ -72,7 +71,7 @@ def run_with(
         peer = _Peer(files)
         peer.start()
         attempts, label_source = _train(files, observer)
-        peer.join(JOIN_SECONDS)
+        peer.join(PATIENCE)
         assert not peer.is_alive()
         assert peer.source is not None
         return FaultyRun(

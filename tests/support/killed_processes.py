@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -22,13 +22,12 @@ from moiety.crypto.sampling import SEED_BYTES, Seed, SystemRandomness
 from moiety.errors import MoietyError
 from moiety.net import transport
 from moiety.party.data_owner.provide import provide
-from moiety.party.data_owner.session import DataOwnerParty
+from moiety.party.data_owner.start import Start
 from moiety.party.label_owner.train import train
 from tests.support.forked import SERVER
 from tests.support.killed_runs import PINNED, finished, pin, tiny_parties
 from tests.support.parties import Files, configure, free_address
-
-LIFE_SECONDS: Final = 60.0
+from tests.support.patience import PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +87,7 @@ def live(role: str, run_file: Path, seeds: Path, death: Death, *, resume: bool) 
     """Be one process, until it is done, killed or at its wits' end."""
     patch = pytest.MonkeyPatch()
     pin(patch, small=False)
-    make = DataOwnerParty.__init__
-
-    def pinned_weights(party: DataOwnerParty, *arguments: Any, **options: Any) -> None:
-        make(party, *arguments, **options)
-        party._weight_seed = PINNED
-
-    patch.setattr(DataOwnerParty, "__init__", pinned_weights)
+    patch.setattr("moiety.party.data_owner.terms.Start", lambda *, weight_seed: Start(weight_seed=PINNED))  # noqa: ARG005
     die_by_frames(patch, death)
     source = FileRandomness(seeds, None if resume or role == "data owner" else 1)
     try:
@@ -156,10 +149,11 @@ class Keeper:
         """Train to the end."""
         try:
             while not self._over():
-                wait([process.sentinel for process in self._processes.values()], timeout=LIFE_SECONDS)
+                alive = [process for process in self._processes.values() if process.is_alive()]
+                wait([process.sentinel for process in alive], timeout=PATIENCE)
+            self._processes["data owner"].join(PATIENCE)  # it may still save its side
         finally:
             for process in self._processes.values():
-                process.join(1.0)
                 process.kill()
                 process.join()
         seeds = self._seeds.read_bytes()
@@ -168,15 +162,15 @@ class Keeper:
         return self.result
 
     def _over(self) -> bool:
+        """Start again what has died; tell whether the label owner has done its work."""
+        codes = {role: process.exitcode for role, process in self._processes.items()}
+        if codes.get("label owner", 1) == 0:
+            return True
         for role in ("data owner", "label owner"):
-            process = self._processes.get(role)
-            if process is not None and process.is_alive():
-                continue
-            if process is not None:
-                self.result.kills += process.exitcode == -signal.SIGKILL
-                if role == "label owner" and process.exitcode == 0:
-                    return True
-            self._start(role)
+            done = role == "data owner" and codes.get(role, 1) == 0 and codes["label owner"] is None
+            if not done and codes.get(role, 1) is not None:
+                self.result.kills += codes.get(role) == -signal.SIGKILL
+                self._start(role)
         return False
 
     def _start(self, role: str) -> None:

@@ -33,11 +33,11 @@ from moiety.party.data_owner.provide import provide
 from moiety.party.label_owner.predict import predict
 from moiety.party.label_owner.result import Result
 from moiety.party.label_owner.train import train
+from tests.support.patience import PATIENCE
 from tests.support.randomness import RecordedRandomness, words_of
 
 ROWS: Final = 600
 COLUMNS: Final = 8
-WAIT_SECONDS: Final = 50.0
 NOBODY: Final = "127.0.0.1:1"
 """An address that nobody listens at: the port is privileged and unassigned here."""
 
@@ -116,7 +116,7 @@ def _label_settings(kind: str) -> Settings:
         "run": "small",
         "own": {"key": "own.key", "certificate": "own.crt"},
         "peer": [
-            {"name": "telco", "certificate": "telco.crt", "dial": NOBODY, "connect_deadline": 45.0},
+            {"name": "telco", "certificate": "telco.crt", "dial": NOBODY, "connect_deadline": PATIENCE},
         ],
         "table": {"source": "labels.parquet", "target": "target"},
         "task": {"kind": kind},
@@ -133,7 +133,12 @@ def _data_settings() -> Settings:
         "run": "small",
         "own": {"key": "own.key", "certificate": "own.crt"},
         "peer": [
-            {"name": "bank", "certificate": "bank.crt", "listen": "127.0.0.1:0", "connect_deadline": 45.0},
+            {
+                "name": "bank",
+                "certificate": "bank.crt",
+                "listen": "127.0.0.1:0",
+                "connect_deadline": PATIENCE,
+            },
         ],
         "table": {"source": "features.parquet"},
         "policy": {"smallest_batch": 64},
@@ -249,7 +254,7 @@ class Provider:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        first = self._said.get(timeout=WAIT_SECONDS)
+        first = self._said.get(timeout=PATIENCE)
         self.waits = first is not None
         if first is not None:
             self.reports.append(first)
@@ -257,7 +262,7 @@ class Provider:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(WAIT_SECONDS)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         self.reports += [line for line in self._said.queue if line is not None]
 
@@ -340,7 +345,7 @@ class Process:
 
     def wait_for(self, words: str) -> str:
         """Return the next line that holds some words."""
-        while (line := self._lines.get(timeout=WAIT_SECONDS)) is not None:
+        while (line := self._lines.get(timeout=PATIENCE)) is not None:
             self._seen.append(line)
             if words in line:
                 return line
@@ -348,26 +353,31 @@ class Process:
 
     def end(self) -> Outcome:
         """Wait for the process and return everything it said."""
-        code = self.process.wait(timeout=WAIT_SECONDS)
+        code = self.process.wait(timeout=PATIENCE)
         for reader in self._readers:
-            reader.join(WAIT_SECONDS)
+            reader.join(PATIENCE)
         self._seen += [line for line in self._lines.queue if line is not None]
+        return Outcome(code=code, output="\n".join(self._seen), errors="".join(self._errors))
+
+    def close(self) -> None:
+        """End the process, if it still runs, and its pipes."""
+        self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
-        return Outcome(code=code, output="\n".join(self._seen), errors="".join(self._errors))
 
 
 @contextmanager
 def process(*arguments: str | Path, prelude: str = "") -> Iterator[Process]:
-    """Run a `moiety` process, after a `prelude` in Python; it is ended if the test fails."""
+    """Run a `moiety` process, after a `prelude` in Python; nothing of it is left if the test fails."""
     running = Process(*arguments, prelude=prelude)
     try:
         yield running
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.end()
+        running.close()
 
 
 def wire(

@@ -18,12 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.patience import PATIENCE
+
 NOBODY: Final = 65534
 PASSWORD: Final = "crocodile-77"  # noqa: S105  the test server's
 USER: Final = "moiety_tests"
 DATABASE: Final = "postgres"
 READY: Final = "ready to accept connections"
-WAIT_SECONDS: Final = 30.0
 
 # Becomes the server: as another user than root, and interrupted when the test process dies, however it dies.
 _START: Final = """
@@ -122,4 +123,4 @@ def _serving(programs: Path, folder: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            reader.join(WAIT_SECONDS)
+            reader.join(PATIENCE)

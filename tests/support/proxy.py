@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from benchmarks.proxy import ADDRESS, Ends, Line, Proxy, carry
+from tests.support.patience import PATIENCE
 
-GRACE_SECONDS = 5.0
-Kind = Literal["cut", "truncate", "corrupt", "stall", "freeze", "slow"]
+Kind = Literal["cut", "truncate", "corrupt", "stall", "hold", "freeze", "slow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Fault:
 
     Args:
         kind: "cut" resets it; "truncate" ends it in order, in the middle of what was sent; "corrupt" inverts
-            a byte; "stall" holds both directions for a while; "freeze" carries nothing any more and says
-            nothing; "slow" delays every byte.
+            a byte; "stall" holds both directions for a while, "hold" until another connection comes; "freeze"
+            carries nothing any more and says nothing; "slow" delays every byte.
         at: bytes of its direction that pass before.
         answers: the direction is that of the side that listens.
         seconds: of the stall, or of the delay.
@@ -60,6 +60,8 @@ class FaultyProxy(Proxy):
     async def join(self, near: Ends, far: Ends) -> None:
         """Carry one connection with its fault."""
         self.connections += 1
+        if self.connections > 1:
+            self._another.set()
         current = asyncio.current_task()
         assert current is not None
         self._joins.add(current)
@@ -111,7 +113,10 @@ class FaultyProxy(Proxy):
                     piece = piece[:keep] + bytes([piece[keep] ^ 0xFF]) + piece[keep + 1 :]
                 else:
                     flow.clear()
-                    await asyncio.sleep(fault.seconds if fault.kind == "stall" else 3600)
+                    if fault.kind == "hold":
+                        await self._another.wait()
+                    else:
+                        await asyncio.sleep(fault.seconds if fault.kind == "stall" else 3600)
                     flow.set()
                 fault = None
             passed += len(piece)
@@ -120,13 +125,14 @@ class FaultyProxy(Proxy):
 
     async def _main(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._another = asyncio.Event()
         server = await self.serve(0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
         server.close()
         if self._joins:
-            await asyncio.wait(self._joins, timeout=GRACE_SECONDS)
+            await asyncio.wait(self._joins, timeout=PATIENCE)
 
     @property
     def address(self) -> str:

@@ -8,7 +8,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
+
 GARBAGE = b"\x16\x03\x01\xff\xff" + b"z" * 4000
 PLAIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
 KINDS = ("garbage", "no TLS", "wrong certificate", "nothing")

@@ -14,8 +14,6 @@ from moiety.errors import PeerTimeoutError, PeerUnreachableError
 from moiety.net.channel import Channel
 from tests.support.pair import Tamper, intact
 
-PATIENCE = 20.0
-
 
 class QueueChannel:
     """One end of a connection.

@@ -30,6 +30,7 @@ from moiety.data.table import read_table
 from moiety.data.target import Target
 from moiety.demo.twin import TwinLink
 from moiety.nn.bottom import BottomModel, TrainedActivations
+from moiety.nn.build import seed_torch
 from moiety.nn.fit import Batch, criterion_of, evaluate, fit
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import STEP_RULES
@@ -38,7 +39,7 @@ from moiety.nn.strata import strata_of
 from moiety.nn.top import build_top
 from moiety.party.alignment import kept_table
 from moiety.party.data_owner.features import fixed_features
-from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of
+from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of, own_features
 from moiety.party.label_owner.result import RESULT_FILE
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
@@ -207,7 +208,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         values_NC=Preparation.from_json(facts["preparation"]).transform(table),
         target=target,
         encoded=torch.from_numpy(target.transform(values)),
-        own=None if preparation is None else OwnFeatures(preparation, own_table),
+        own=own_features(preparation, own_table, training=schedule.split_rows(Split.TRAIN)),
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),
@@ -255,7 +256,7 @@ def _train(joined: Joined, layer: nn.Module) -> dict[str, float]:
 
 
 def _seed_networks(joined: Joined) -> None:
-    torch.manual_seed(int.from_bytes(derive(joined.label_seed, b"torch")[:7], "little"))
+    seed_torch(derive(joined.label_seed, b"torch"))
 
 
 def _timed(training: Callable[[Joined], dict[str, float]], joined: Joined) -> Row:

@@ -22,7 +22,7 @@ from moiety.crypto.ring import encode_activations
 from moiety.crypto.sampling import Seed, derive
 from moiety.crypto.secret import Secret
 from moiety.errors import CheckpointMismatchError, ConfigError, NonFiniteError
-from moiety.nn.build import advance, check_training, from_factory, make_optimizer, make_schedule
+from moiety.nn.build import advance, check_training, from_factory, make_optimizer, make_schedule, seed_torch
 from moiety.protocol.dither import RowDigests, row_digests
 from moiety.protocol.state import Features
 
@@ -49,7 +49,7 @@ class BottomModel(Secret):
         self._seed = seed
         self._stream = torch.get_rng_state()
         with self._own_stream():
-            torch.manual_seed(int.from_bytes(seed[:7], "little"))
+            seed_torch(seed)
             self.network = from_factory(
                 settings.model.bottom, columns, key="model.bottom", takes="the number of prepared columns"
             )
@@ -58,7 +58,7 @@ class BottomModel(Secret):
         """Start the random stream of a step: dropout is a function of seed and step, also after a restart."""
         seed = derive(self._seed, b"dropout", step.to_bytes(8, "little"))
         with self._own_stream():
-            torch.manual_seed(int.from_bytes(seed[:7], "little"))
+            seed_torch(seed)
 
     def load(self, arrays: Arrays) -> None:
         """Take saved weights.

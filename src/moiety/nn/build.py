@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from moiety.config import LocalTraining
+from moiety.crypto.sampling import Seed
 from moiety.errors import ConfigError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -27,6 +28,15 @@ _UNUSABLE: Final = (
     NotImplementedError,
 )
 """What torch raises at options that an optimiser or a schedule cannot use."""
+
+
+def seed_torch(seed: Seed) -> None:
+    """Seed what torch draws from here on, on the CPU, where both parties' networks run.
+
+    `torch.manual_seed` seeds other devices as well, and where none has been used it keeps each call and its
+    stack trace for later, for as long as the process lives.
+    """
+    torch.default_generator.manual_seed(int.from_bytes(seed[:7], "little"))
 
 
 def perceptron(units: int, hidden: list[int], outputs: int) -> nn.Sequential:

@@ -106,6 +106,7 @@ def test_encrypted_training_equals_scikit_learn_and_plain_training_exactly(tmp_p
     assert train_twin(replace(joined, own=blank)) != result.test
 
 
+@pytest.mark.slow
 def test_the_comparison_trains_its_networks_with_own_columns(tmp_path: Path) -> None:
     files = with_own(tmp_path, {"train.epochs": 6})
     run(files)
@@ -115,6 +116,7 @@ def test_the_comparison_trains_its_networks_with_own_columns(tmp_path: Path) -> 
     assert encrypted == pytest.approx(rows["Adam, in the clear"].metrics["AUC"], abs=0.15)
 
 
+@pytest.mark.slow
 def test_a_target_that_own_columns_tell_is_learnt(tmp_path: Path) -> None:
     changes = {"train.epochs": 12, "train.learning_rate": 0.05}
     without, files = make_parties(tmp_path / "without"), with_own(tmp_path / "with", changes)
