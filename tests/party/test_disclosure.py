@@ -41,8 +41,23 @@ def test_disclosure_has_the_limits_of_the_policy_and_what_was_released(files: Fi
 
 
 def test_disclosure_of_blind_has_no_gradients(files: Files) -> None:
-    assert not any("gradient for each" in each for each in learns(files.label_owner).sent.values())
-    assert "activations, encrypted" not in learns(files.data_owner).sent
+    label, data = learns(files.label_owner).sent, learns(files.data_owner).sent
+    assert not any("gradient for each" in each for each in label.values())
+    assert "share of W and scaled gradients, encrypted" in label
+    assert "activations, encrypted" not in data
+    # The label owner answers nothing under encryption.
+    assert "masked products and weights" in data
+    assert "masked products and weights" not in label
+
+
+def test_disclosure_of_acml_without_a_bottom_model_has_no_weights_under_own_key(files: Files) -> None:
+    for path in (files.label_owner, files.data_owner):
+        configure(path, {"protocol": {"name": "acml", "reveals": "gradients"}})
+    label, data = learns(files.label_owner).sent, learns(files.data_owner).sent
+    assert "activations, encrypted" in data
+    assert "own share of W, encrypted" not in data
+    assert not any("scaled gradients" in each for each in label)
+    assert "masked products and weights" in label
 
 
 @pytest.mark.parametrize("protocol", ["joint", "acml"])

@@ -229,6 +229,7 @@ class LabelOwner(Machine):
         if self._state is State.UPDATE:
             self._share = self._moved()
             self._updates += 1
+            del self._scaled_NK, self._input_NK
         elif self._state is State.INITIAL:
             self._share = self._initial()
         elif self._contract.hides_choice:  # a named choice leaves nothing to add

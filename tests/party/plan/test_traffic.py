@@ -280,8 +280,14 @@ def test_memory_counts_what_waits_and_what_is_kept(tmp_path: Path) -> None:
     size = {each.kind: sum(each.sizes) for each in exchange(contract, rows, training=True)}
     plans = {product: contract.plan(product, rows) for product in contract.products}
     waiting = size[Kind.MASKED_INPUT_GRADIENT] + size[Kind.SHARE_OF_INPUT_GRADIENT] + size[Kind.GRADIENTS]
-    own = max(evaluator_bytes(plans[product]) for product in (Product.FORWARD, Product.UPDATE))
-    assert made.forecast.memory_bytes[DATA_OWNER] >= size[Kind.WEIGHTS] + waiting + own
+    evaluated = (Product.FORWARD, Product.UPDATE, Product.INITIAL)
+    expected = (
+        size[Kind.WEIGHTS]
+        + waiting
+        + max(evaluator_bytes(plans[product]) for product in evaluated)
+        + prepared_bytes(plans[Product.INPUT_GRADIENT])
+    )
+    assert made.forecast.memory_bytes[DATA_OWNER] == expected
     answers = size[Kind.MASKED_Z] + size[Kind.SHARE_OF_Z]
     expected = (
         size[Kind.DATA_WEIGHTS]
