@@ -175,7 +175,7 @@ def test_oracle_primes_are_primes() -> None:
         pytest.param(2, 3, 9, 15, marks=pytest.mark.slow),
         pytest.param(4, 2, 11, 63, marks=pytest.mark.slow),
         (1, 1, 1, 0),
-        (2, 9, 3, 62),
+        pytest.param(2, 9, 3, 62, marks=pytest.mark.slow),
     ],
 )
 def test_messages_known_answers(*, rows: int, contraction: int, kept: int, bits: int) -> None:

@@ -365,6 +365,7 @@ def test_query_shows_nothing_of_itself() -> None:
 
 
 @pytest.mark.usefixtures("database")
+@pytest.mark.slow
 def test_training_from_queries_is_training_from_files(tmp_path: Path) -> None:
     """Both parties' tables come from the database, in the order that the files have."""
     files = make_parties(tmp_path, ids=True)

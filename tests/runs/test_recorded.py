@@ -190,7 +190,11 @@ def test_recorded_model_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.Mon
     assert totals.predictions == 2 * recorded.expected["ledger"]["predictions"]
 
 
-@pytest.mark.parametrize("case", STOPPED)
+@pytest.mark.parametrize(
+    "case",
+    # A passphrase takes seconds.
+    [pytest.param(case, marks=[pytest.mark.slow] * ("encrypted" in case)) for case in STOPPED],
+)
 def test_recorded_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     recorded = copied(case, tmp_path, monkeypatch)
     expected, steps = recorded.expected, Steps()
