@@ -81,6 +81,7 @@ def test_pages_name_commands_and_options_that_exist() -> None:
 def without_options_of(group: Any, words: list[str]) -> tuple[str | None, list[str]]:
     """Take the options before a command away; they have to be there. Return the command and its arguments."""
     options = {name: option for option in group.params for name in option.opts}
+    words = [word for word in words if word != "--help"]  # known to every command
     while words and words[0].startswith("--"):
         option = options[words.pop(0)]
         if not option.is_flag:

@@ -25,6 +25,7 @@ from moiety.nn.step import AdaptiveStep
 from moiety.party.label_owner.link import LabelOwnerLink
 from moiety.protocol import simulate
 from moiety.protocol.dither import RowDigests, dither
+from moiety.protocol.label_owner import LabelOwner
 from moiety.protocol.messages import Block
 from moiety.protocol.simulate import Pair
 from moiety.protocol.state import Activations
@@ -137,6 +138,9 @@ class PairSession:
         self._pair._to_data_owner(blocks)
         if state is not None:  # it was a request
             self.rho.append(dither(state.dither_key, state.share_DK, self._activations.digest_N))
+
+    def drive(self, machine: LabelOwner) -> None:
+        assert not machine.waiting  # `send` gave it all answers
 
 
 @pytest.fixture
