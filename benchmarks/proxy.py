@@ -91,8 +91,8 @@ async def _deliver(queue: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.
     clock = asyncio.get_running_loop().time
     gone = False
     while True:
-        due, piece = await queue.get()
-        await asyncio.sleep(max(0.0, due - clock()))
+        moment, piece = await queue.get()
+        await asyncio.sleep(max(0.0, moment - clock()))
         if not piece:
             break
         if not gone:

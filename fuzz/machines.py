@@ -37,7 +37,7 @@ _SIZES: Final = sorted(
     }
     | {size for rows in (4, 5, 8, 14, 16) for size in matrix_sizes(rows, _CONTRACT.out_features)}
 )
-"""Sizes of payloads that are due somewhere: a machine looks at nothing of another size."""
+"""Sizes of payloads that are expected somewhere: a machine looks at nothing of another size."""
 
 _NASTY: Final[tuple[Any, ...]] = (
     None,

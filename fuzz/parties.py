@@ -35,7 +35,7 @@ def _data_owner() -> tuple[DataOwnerRun, Table]:
 
 
 def give_data_owner_party(data: bytes) -> None:
-    """Open a session by honest terms, unless the first byte is odd, and go on with blocks of any kind."""
+    """Open a session by honest terms, unless the first byte is odd, and continue with blocks of any kind."""
     settings, table = _data_owner()
     party = DataOwnerParty(
         settings=settings,

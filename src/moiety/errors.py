@@ -14,7 +14,7 @@
         RemoteProtocolError           the peer's message is not acceptable here
           ContractMismatchError       field, own, peer
           MalformedMessageError       does not decode, or is over its limit
-          OutOfOrderError             not the frame that was due
+          OutOfOrderError             not the frame that was expected
           PeerAbortedError            the peer stopped and said so
       TransportError                  the connection                                 exit 6
         PeerUnreachableError, PeerTimeoutError, PeerIdentityError
@@ -162,7 +162,7 @@ class PeerIdentityError(TransportError):
 
 
 class SessionLostError(TransportError):
-    """One of the two processes started anew: the session cannot go on, a new one can take its place.
+    """One of the two processes started anew: the session cannot continue, a new one can take its place.
 
     Raised on both sides. Both go back to the newest checkpoint that they have in common.
     """

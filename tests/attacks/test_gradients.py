@@ -150,7 +150,7 @@ def figures(columns_NF: Numbers, label_N: Labels) -> dict[str, float]:
 
 
 def learned(columns_NF: Numbers, label_N: Labels) -> float:
-    """Fit half of the labels by least squares, guess the other half; the mean of both ways round."""
+    """Fit half of the labels by least squares, guess the rest; the mean of both ways round."""
     areas = []
     for known, guessed in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
         inputs = columns_NF[known]

@@ -157,7 +157,7 @@ def test_label_dependent_order_refused() -> None:
         RowHandle(split=Split.VALIDATION, epoch=0, batch=0, rows=24),
     ):
         assert not contract.schedule.contains(forged)
-    with pytest.raises(RemoteProtocolError, match="was due"):
+    with pytest.raises(RemoteProtocolError, match="was expected"):
         pair.forward(second, training=True)
     wrong = RowHandle(split=Split.TRAIN, epoch=0, batch=0, rows=first.rows - 1)
     request = encode_request(Request(handle=wrong, training=False, updates=0))

@@ -2,7 +2,7 @@
 
 TLS keeps the network from all of it; these tests take TLS away and let it reach the session. Each control is
 a session that lacks the check in question, and shows what gets through then; ours gives a typed error, a
-closed session, and nothing half-applied. Certificates are in test_transport.py.
+closed session, and nothing applied in part. Certificates are in test_transport.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -212,7 +212,7 @@ def test_truncated_frame(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reflected_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network sends the label owner its own FINISH back, and the data owner nothing.
 
-    Control, no check of the role: the label owner believes that the data owner has saved its half. Ours: it
+    Control, no check of the role: the label owner believes that the data owner has saved its side. Ours: it
     does not.
     """
 
@@ -313,7 +313,7 @@ def third_answer() -> bytes:
     return encode_frame(Frame(role=Role.DATA_OWNER, **BOUND, sequence=2, acknowledged=3, block=block))
 
 
-def test_fitting_reconnect_goes_on_where_the_session_was() -> None:
+def test_fitting_reconnect_continues_where_the_session_was() -> None:
     """The control of the next test: the peer itself comes back, and lacks the fourth block only."""
     attacker = Attacker()
     own, *again = attacker.answer(reconnect(), third_answer())

@@ -58,15 +58,15 @@ def head_of(name: str) -> Head:
     return gradient
 
 
-def halves_of(name: str) -> tuple[Numbers, Numbers]:
+def summands_of(name: str) -> tuple[Numbers, Numbers]:
     """Two draws whose sum has the variance of one: the label owner's part of W_0, and the data owner's."""
     draws, bound = Draws(f"weights {name}"), 1 / sqrt(2 * INPUTS)
     return draws.uniform(INPUTS, UNITS, bound=bound), draws.uniform(INPUTS, UNITS, bound=bound)
 
 
 def weights_of(name: str) -> Numbers:
-    label_owner_half, data_owner_half = halves_of(name)
-    return label_owner_half + data_owner_half
+    label_owner_summand, data_owner_summand = summands_of(name)
+    return label_owner_summand + data_owner_summand
 
 
 def paper_view(name: str, batches: Batches) -> list[Seen]:
@@ -194,9 +194,9 @@ def test_tracking_with_own_part_of_the_weights(seed: int) -> None:
     """
     name = f"part {seed}"
     batches = batches_of(name, steps=1)
-    half_DK = halves_of(name)[0]
+    summand_DK = summands_of(name)[0]
     z_NK = batches[0] @ weights_of(name)
-    assert 0.6 < correlation(solve_activations(z_NK, half_DK), batches[0]) < 0.85
+    assert 0.6 < correlation(solve_activations(z_NK, summand_DK), batches[0]) < 0.85
 
     run = AcmlRun(name, batches)
     guess_DK = run.own_factor() @ Draws(f"guess {name}").uniform(INPUTS, UNITS, bound=sqrt(3) / INPUTS)

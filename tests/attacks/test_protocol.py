@@ -208,7 +208,7 @@ class FirstBatch:
         self._name = bytes([seed])
 
     def figures(self) -> tuple[float, float, float]:
-        """The attack: estimate x from z by the own half of W_0.
+        """The attack: estimate x from z by the own summand of W_0.
 
         Returns R2 with the covariance, squared correlation without, and how many of 40 shares that have
         nothing to do with the run do as well as the own one.
@@ -244,20 +244,20 @@ def at_usual_scale(share_DK: RingArray) -> NDArray[np.float64]:
 
 
 def estimate(
-    z_NK: NDArray[np.float64], covariance_DD: NDArray[np.float64], half_DK: NDArray[np.float64]
+    z_NK: NDArray[np.float64], covariance_DD: NDArray[np.float64], summand_DK: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Estimate x linearly from z = x H + x U, H known, U uniform in +-1/sqrt(D).
 
     cov(x, z) = C H and, on average over U, cov(z) = H^T C H + trace(C) / 3D.
     """
     unknown = np.trace(covariance_DD) / (3 * len(covariance_DD))
-    spread_KK = half_DK.T @ covariance_DD @ half_DK + unknown * np.eye(half_DK.shape[1])
-    estimated: NDArray[np.float64] = z_NK @ np.linalg.solve(spread_KK, half_DK.T @ covariance_DD)
+    spread_KK = summand_DK.T @ covariance_DD @ summand_DK + unknown * np.eye(summand_DK.shape[1])
+    estimated: NDArray[np.float64] = z_NK @ np.linalg.solve(spread_KK, summand_DK.T @ covariance_DD)
     return estimated
 
 
 @pytest.mark.slow
-def test_first_batch_regression_with_own_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_batch_regression_with_own_summand(monkeypatch: pytest.MonkeyPatch) -> None:
     """UCI credit, 32 units, 1024 rows: the label owner regresses x on z by what it knows of W_0.
 
     It knows the covariance of the features from 8192 other rows. Control, each party draws half of W_0 and
@@ -266,7 +266,7 @@ def test_first_batch_regression_with_own_half(monkeypatch: pytest.MonkeyPatch) -
     """
 
     def halves(self: BlindDataOwner, weight_seed: Seed) -> Iterable[Block]:
-        """Each draws half: own half kept, the other sent as the label owner's own draw."""
+        """Each draws a summand: own one kept, the other sent as the label owner's own draw."""
         draw = partial(
             initial_weights,
             in_features=self._contract.in_features,

@@ -42,7 +42,7 @@ class CountedRandomness(ProbeRandomness):
 
 
 def drawn(folder: Path, kind: type[ProbeRandomness]) -> list[Seed]:
-    """Kill a training within its third step, go on, and return every seed that both parties drew."""
+    """Kill a training within its third step, continue, and return every seed that both parties drew."""
     made, given = tiny_parties(folder), list[Seed]()
     moment = Fate()
     live(tiny_parties(folder / "counted"), moment, [])
@@ -58,7 +58,7 @@ def drawn(folder: Path, kind: type[ProbeRandomness]) -> list[Seed]:
 
 
 def test_seeds_drawn_twice_after_a_kill(tmp_path: Path) -> None:
-    """Attack 16. A party is killed within a step and goes on; what it makes again must be made anew.
+    """Attack 16. A party is killed within a step and continues; what it makes again must be made anew.
 
     Whoever holds both transcripts compares them: the same mask twice cancels, the same key and errors twice
     solve. Every key, mask and encryption comes from a seed that is drawn for it alone, so that the seeds

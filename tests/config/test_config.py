@@ -447,3 +447,16 @@ def test_unusable_list_of_features_is_named_with_a_hint(
     error = refused(tmp_path, edited(DATA_OWNER, 'features = "all"', f"features = {features}"))
     assert says in error.message
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{ rule = "one-hot", most = 5, least = 2 }', (5, 2)),  # as version 0.1.0 had it
+        ('{ rule = "one-hot", max_inputs = 5, min_rows = 2 }', (5, 2)),
+    ],
+)
+def test_options_of_categories_are_read_under_both_names(tmp_path: Path, written: str, read: object) -> None:
+    text = edited(DATA_OWNER, "[prepare]", f"[prepare]\nbranch = {written}")
+    rule = load_data_owner_run(write(tmp_path, text)).prepare["branch"]
+    assert (rule.max_inputs, rule.min_rows) == read

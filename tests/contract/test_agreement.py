@@ -42,9 +42,9 @@ def test_content_has_every_field_of_both_sides_once() -> None:
 
 def test_digest_is_independent_of_nonces_and_earlier_runs() -> None:
     first = contract_of()
-    goes_on: dict[str, object] = {"resumes": "ab" * 16, "order": "cd" * 32}
-    label = label_terms(nonce="33" * 32, epochs_done=1, **goes_on)
-    data = data_terms(nonce="44" * 32, **goes_on, before=dict.fromkeys(Totals.model_fields, 3))
+    resumed: dict[str, object] = {"resumes": "ab" * 16, "order": "cd" * 32}
+    label = label_terms(nonce="33" * 32, epochs_done=1, **resumed)
+    data = data_terms(nonce="44" * 32, **resumed, before=dict.fromkeys(Totals.model_fields, 3))
     second = contract_of(label=label, data=data)
     assert content_digest(content_of(first)) == content_digest(content_of(second))
     assert first.digest != second.digest  # frames stay bound to both nonces

@@ -160,7 +160,7 @@ def test_meter_at_and_over_steps() -> None:
     assert counted.charge(rows(0), out_features=1, prediction=False, step=False).steps == 5
 
 
-def test_meter_counts_a_run_when_it_begins_and_not_when_it_goes_on() -> None:
+def test_meter_counts_a_run_when_it_begins_and_not_when_it_continues() -> None:
     begun = trained(policy=Policy(runs=3), before=Totals(runs=2, steps=7))
     assert begun.begin() == Totals(runs=3, steps=7)
     assert begun.charge(rows(0), out_features=1, prediction=False, step=True).runs == 3

@@ -29,7 +29,7 @@ WORDS = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
 
 @cache
 def shared_pair(threads: int = 1) -> tuple[PaillierKeyHolder, PaillierEvaluator]:
-    """One key of 1024 bits for the whole run, and an evaluator that has its public half."""
+    """One key of 1024 bits for the whole run, and an evaluator that has its public part."""
     randomness = RecordedRandomness(b"test of paillier")
     holder = TESTING_ONLY.key_holder(public_seed=PUBLIC_SEED, randomness=randomness, threads=threads)
     return holder, TESTING_ONLY.evaluator(

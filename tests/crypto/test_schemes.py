@@ -55,7 +55,7 @@ def test_rlwe_describes_its_parameters() -> None:
     assert scheme.description == "rlwe-8192-141, log2 q = 141, N = 8192"
 
 
-def test_rlwe_makes_both_halves_of_one_key() -> None:
+def test_rlwe_makes_both_roles_under_one_key() -> None:
     scheme = RlweScheme(parameters=TESTING_ONLY)
     keys = scheme.key_holder(public_seed=SEED, randomness=RecordedRandomness(b"keys"), threads=1)
     public = keys.public_key()

@@ -61,7 +61,7 @@ def exact_z(pair: RecordedPair, handle: RowHandle) -> RingArray:
 
 
 def trained(scheme: Scheme, *, steps: int, activations: str) -> tuple[RecordedPair, list[RingArray]]:
-    """Train with gradients that follow from z: one wrong bit anywhere would go on into every later W."""
+    """Train with gradients that follow from z: one wrong bit anywhere would continue into every later W."""
     contract = contract_for("acml", activations=activations, scheme=scheme, epochs=-(-steps // 2))
     pair = RecordedPair(contract)
     trace = [pair.weights()]

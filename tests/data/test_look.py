@@ -21,8 +21,8 @@ from tests.data.test_preparation import table
 RULES = [
     None,
     *("standard", "log", "min-max", "quantile", "none", "one-hot", "bins"),
-    ColumnRule(rule="one-hot", most=3),
-    ColumnRule(rule="one-hot", least=2),
+    ColumnRule(rule="one-hot", max_inputs=3),
+    ColumnRule(rule="one-hot", min_rows=2),
     ColumnRule(rule="bins", bins=2, spread="uniform", inputs="ordinal"),
 ]
 NUMBERS = st.one_of(
@@ -70,7 +70,7 @@ def test_look_says_what_a_fit_on_all_rows_says(values: list[Any], rule: Any) -> 
         ({"a": [-1e308, 1e308, 0.0]}, {}),
         ({"a": [0.0] * 98 + [5.0, 7.0]}, {"a": "bins"}),
         ({"a": [1.0, 1.0], "b": ["x", "x"]}, {}),
-        ({"a": ["x", "y"]}, {"a": ColumnRule(rule="one-hot", least=2)}),
+        ({"a": ["x", "y"]}, {"a": ColumnRule(rule="one-hot", min_rows=2)}),
         ({"a": [None, None], "b": ["", ""]}, {}),
     ],
 )

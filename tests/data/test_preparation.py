@@ -153,7 +153,7 @@ def test_pieces_are_the_same_floats_in_every_size(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(found_ND, expected_ND)
 
 
-def test_pieces_read_a_column_once_and_when_it_is_due() -> None:
+def test_pieces_read_a_column_once_and_when_it_is_expected() -> None:
     read: list[str] = []
 
     def recorded(name: str) -> Any:

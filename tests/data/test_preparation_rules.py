@@ -112,7 +112,7 @@ def test_capped_categories_equal_scikit_learn(kind: str, most: int, least: int) 
         sparse_output=False,
     ).fit(values[TRAINING, None])
     source = table(a=values)
-    prepared = fit(source, ColumnRule(rule="one-hot", most=most, least=least))
+    prepared = fit(source, ColumnRule(rule="one-hot", max_inputs=most, min_rows=least))
     np.testing.assert_array_equal(prepared.transform(source), encoder.transform(values[:, None]))
     assert len(prepared.names) <= most
     shared = [name for name in encoder.get_feature_names_out(["a"]) if name.endswith("infrequent_sklearn")]
@@ -121,7 +121,7 @@ def test_capped_categories_equal_scikit_learn(kind: str, most: int, least: int) 
 
 def test_rare_and_unseen_categories_share_an_input() -> None:
     source = table(a=["x"] * 5 + ["y"] * 4 + ["z", "u"])
-    prepared = fit(source, ColumnRule(rule="one-hot", least=3), np.arange(11))
+    prepared = fit(source, ColumnRule(rule="one-hot", min_rows=3), np.arange(11))
     assert prepared.names == ("a=x", "a=y", "a other")
     later = table(a=["z", "new", "x", None])
     np.testing.assert_array_equal(prepared.transform(later), [[0, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 1]])
@@ -131,7 +131,7 @@ def test_rare_and_unseen_categories_share_an_input() -> None:
 def test_a_column_whose_categories_are_all_rare_is_left_out() -> None:
     source = table(a=["x", "y", "z", "u"], b=[1, 2, 3, 4])
     prepared = Preparation.fit(
-        source, features=source.names, rules={"a": ColumnRule(rule="one-hot", least=2)}, rows=np.arange(4)
+        source, features=source.names, rules={"a": ColumnRule(rule="one-hot", min_rows=2)}, rows=np.arange(4)
     )
     assert prepared.names == ("b",)
     assert "no category has as many training rows" in prepared.left_out[0].sentence
@@ -180,7 +180,7 @@ def test_preparation_is_fitted_on_training_rows_only() -> None:
     rules: dict[str, Any] = {
         **{name.replace("-", ""): name for name in SCALERS},
         "bins": ColumnRule(rule="bins", bins=4),
-        "words": ColumnRule(rule="one-hot", most=9, least=3),
+        "words": ColumnRule(rule="one-hot", max_inputs=9, min_rows=3),
     }
     clean = dict.fromkeys(rules, DIRTY) | {"words": WORDS, "usual": DIRTY, "usualwords": WORDS}
     other = np.setdiff1d(np.arange(N), TRAINING)
@@ -263,7 +263,7 @@ COLUMN = st.one_of(
 def test_any_column_is_prepared_finite_and_saved_exactly(values: list[Any], most: int, data: Any) -> None:
     text = any(isinstance(value, str) for value in values)
     rule = data.draw(
-        st.sampled_from([None, ColumnRule(rule="one-hot", most=most)])
+        st.sampled_from([None, ColumnRule(rule="one-hot", max_inputs=most)])
         if text
         else st.sampled_from([None, *SCALERS, ColumnRule(rule="bins", spread="uniform", inputs="ordinal")])
     )

@@ -1,4 +1,4 @@
-"""A session on a hostile wire: a typed error, a closed session, and nothing half-applied."""
+"""A session on a hostile wire: a typed error, a closed session, and nothing applied in part."""
 
 from collections.abc import Callable
 from dataclasses import replace

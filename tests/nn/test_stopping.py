@@ -115,7 +115,7 @@ def test_steps_limit_lets_no_epoch_begin_that_would_pass_it(tmp_path: Path) -> N
         Stopping(settings, steps_per_epoch=12)
 
 
-def test_state_of_a_rule_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+def test_state_of_a_rule_continues_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, early_stopping={"patience": 3, "least_gain": 0.05}, time_limit=1e3)
     values = [0.6, 0.7, 0.71, 0.69, 0.72, 0.9]
     for cut in range(1, 4):
@@ -427,7 +427,7 @@ def test_check_says_when_a_training_may_end(tmp_path: Path) -> None:
     assert "encrypted: not which one it is" in said
 
 
-# --- a run that goes on after a restart ---
+# --- a run that continues after a restart ---
 
 
 class Gone(BaseException):
@@ -448,7 +448,7 @@ class Dying(Listener):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_run_that_goes_on_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch: int) -> None:
+def test_run_that_continues_stops_and_keeps_as_it_would_have(tmp_path: Path, epoch: int) -> None:
     """Patience, best epoch, its candidates on both sides, and a split by time survive a restart."""
     files = make_parties(tmp_path, kind="multiclass")
     days = pa.array([float(row * 7 % 600) for row in range(600)])

@@ -1,4 +1,4 @@
-"""The protocol `blind`: exact arithmetic, and nothing half-applied after any message out of place."""
+"""The protocol `blind`: exact arithmetic, and nothing applied in part after any message out of place."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -187,7 +187,7 @@ def test_whole_step_is_counted_by_both() -> None:
     assert (pair[0].updates, pair[1].state().updates) == (1, 1)
 
 
-def test_saved_state_goes_on_without_initial_share() -> None:
+def test_saved_state_continues_without_initial_share() -> None:
     state = DataOwnerState(share_DK=np.ones((5, 3), dtype=np.uint64), dither_key=Seed(bytes(32)), updates=0)
     label_owner, data_owner = fake_machines(state=state)
     deliver(answers(label_owner.request(FIRST, training=False), data_owner), label_owner)
@@ -205,7 +205,7 @@ def test_data_owner_before_its_initial_share() -> None:
 
 
 def closed_unchanged(data_owner: BlindDataOwner, share_DK: RingArray, *, updates: int) -> None:
-    """Check that nothing was half-applied and that the machine is closed for good."""
+    """Check that nothing was applied in part and that the machine is closed for good."""
     assert np.array_equal(data_owner._share, share_DK)
     assert data_owner._updates == updates
     assert data_owner._state is State.CLOSED
@@ -240,7 +240,7 @@ VALIDATION = CONTRACT.schedule.batches(Split.VALIDATION, epoch=0)[0]
         (request_block(replace(TRAINING, handle=replace(FIRST, epoch=1))), RemoteProtocolError),
     ],
 )
-def test_data_owner_refuses_where_a_request_is_due(block: Block, kind: type[MoietyError]) -> None:
+def test_data_owner_refuses_where_a_request_is_expected(block: Block, kind: type[MoietyError]) -> None:
     charged: list[RowIndices] = []
     _, data_owner = fake_machines(lambda _, rows: charged.append(rows))
     share_DK = data_owner.state().share_DK.copy()
@@ -401,9 +401,9 @@ def test_label_owner_refuses_a_changed_answer(message: Kind, change: Callable[[B
     assert not label_owner.waiting
 
 
-def test_label_owner_refuses_what_is_not_due() -> None:
+def test_label_owner_refuses_what_is_not_expected() -> None:
     label_owner, _ = fake_machines()
-    with pytest.raises(RemoteProtocolError, match="nothing was due"):
+    with pytest.raises(RemoteProtocolError, match="nothing was expected"):
         label_owner.receive(Block(kind=Kind.MASKED_Z, step=1, payload=b""))
 
 
@@ -411,7 +411,7 @@ def test_label_owner_refuses_a_repeated_answer() -> None:
     label_owner, data_owner = fake_machines()
     blocks = answers(label_owner.request(FIRST, training=True), data_owner)
     deliver(blocks, label_owner)
-    with pytest.raises(RemoteProtocolError, match="nothing was due"):
+    with pytest.raises(RemoteProtocolError, match="nothing was expected"):
         label_owner.receive(blocks[0])
 
 

@@ -162,7 +162,7 @@ def test_choice_that_was_not_agreed_on_is_refused_on_both_sides() -> None:
         training.choose(0)
     assert len(training.pair.data_owner.candidates) == 0
     step = training.pair.label_owner._step + 1
-    with pytest.raises(RemoteProtocolError, match="none was due"):
+    with pytest.raises(RemoteProtocolError, match="none was expected"):
         list(training.pair.data_owner.receive(Block(kind=Kind.CHOICE, step=step, payload=b"")))
 
 
@@ -172,7 +172,7 @@ def test_choice_a_second_time_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="already"):
         training.choose(0)
     step = training.pair.label_owner._step + 1
-    with pytest.raises(RemoteProtocolError, match="none was due"):
+    with pytest.raises(RemoteProtocolError, match="none was expected"):
         list(training.pair.data_owner.receive(Block(kind=Kind.CHOICE, step=step, payload=b"")))
 
 

@@ -116,7 +116,7 @@ def test_another_message_in_place_of_hello(kind: Kind) -> None:
 @pytest.mark.parametrize(("step", "index", "count"), [(1, 0, 1), (0, 1, 2), (0, 0, 2)])
 def test_hello_out_of_place(step: int, index: int, count: int) -> None:
     block = LabelOwnerHandshake(label_terms()).hello()
-    with pytest.raises(RemoteProtocolError, match="was due"):
+    with pytest.raises(RemoteProtocolError, match="was expected"):
         DataOwnerHandshake().receive(replace(block, step=step, index=index, count=count))
 
 
@@ -203,7 +203,7 @@ def test_public_key_out_of_place(name: str, value: int) -> None:
     contract = joint_contract()
     block = public_key(make_keys(contract, Role.DATA_OWNER, randomness=RecordedRandomness(b"keys")))
     changes: dict[str, Any] = {"count": 2, name: value}
-    with pytest.raises(RemoteProtocolError, match="where PUBLIC_KEY was due"):
+    with pytest.raises(RemoteProtocolError, match="where PUBLIC_KEY was expected"):
         read_public_key(contract, Role.DATA_OWNER, replace(block, **changes))
 
 

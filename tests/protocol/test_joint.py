@@ -1,4 +1,4 @@
-"""The protocol `joint`: exact arithmetic for z, W and da, and nothing half-applied after any error.
+"""The protocol `joint`: exact arithmetic for z, W and da, and nothing applied in part after any error.
 
 What the two protocols that train a bottom model have in common is tested by functions of this module, which
 test_acml uses too.

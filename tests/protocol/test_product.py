@@ -38,45 +38,45 @@ def matrix(rows: int, columns: int) -> RingArray:
 
 
 def test_collector_takes_a_message_in_order() -> None:
-    due = collector()
-    assert [due.receive(block) for block in message()] == [False, False, True]
-    assert due.complete
-    assert [len(payload) for payload in due.payloads] == list(SIZES)
+    expected = collector()
+    assert [expected.receive(block) for block in message()] == [False, False, True]
+    assert expected.complete
+    assert [len(payload) for payload in expected.payloads] == list(SIZES)
 
 
 @pytest.mark.parametrize(
     ("change", "value"), [("kind", Kind.GRADIENTS), ("step", 3), ("step", 5), ("index", 1), ("count", 2)]
 )
-def test_collector_refuses_what_is_not_due(change: str, value: int) -> None:
-    due, first = collector(), message()[0]
-    with pytest.raises(RemoteProtocolError, match=r"block 0 of 3, was due"):
-        due.receive(replace(first, **{change: value}))  # type: ignore[arg-type]
-    assert due.payloads == []
+def test_collector_refuses_what_is_not_expected(change: str, value: int) -> None:
+    expected, first = collector(), message()[0]
+    with pytest.raises(RemoteProtocolError, match=r"block 0 of 3, was expected"):
+        expected.receive(replace(first, **{change: value}))  # type: ignore[arg-type]
+    assert expected.payloads == []
 
 
 def test_collector_refuses_a_repeated_block() -> None:
-    due = collector()
-    due.receive(message()[0])
+    expected = collector()
+    expected.receive(message()[0])
     with pytest.raises(RemoteProtocolError):
-        due.receive(message()[0])
-    assert len(due.payloads) == 1
+        expected.receive(message()[0])
+    assert len(expected.payloads) == 1
 
 
 def test_collector_refuses_more_than_the_message() -> None:
-    due = collector()
+    expected = collector()
     for block in message():
-        due.receive(block)
+        expected.receive(block)
     beyond = replace(message()[0], index=3)
     with pytest.raises(RemoteProtocolError):
-        due.receive(beyond)
+        expected.receive(beyond)
 
 
 @pytest.mark.parametrize("size", [0, 2, 4])
 def test_collector_refuses_another_size(size: int) -> None:
-    due = collector()
+    expected = collector()
     with pytest.raises(MalformedMessageError, match=f"{size} bytes instead of 3"):
-        due.receive(replace(message()[0], payload=bytes(size)))
-    assert due.payloads == []
+        expected.receive(replace(message()[0], payload=bytes(size)))
+    assert expected.payloads == []
 
 
 @given(rows=st.integers(1, 20), columns=st.integers(1, 9))

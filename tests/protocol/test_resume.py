@@ -76,7 +76,7 @@ def test_list_of_another_length_is_refused(size: int) -> None:
 @pytest.mark.parametrize("change", [{"kind": Kind.REQUEST}, {"step": 1}, {"index": 1, "count": 2}])
 def test_block_at_another_place_is_refused(change: dict[str, int]) -> None:
     place: dict[str, int] = {"kind": Kind.RESUMED, "step": 0, **change}
-    with pytest.raises(RemoteProtocolError, match="RESUMED was due"):
+    with pytest.raises(RemoteProtocolError, match="RESUMED was expected"):
         read_resumed(Block(payload=b"", **place), [ONE])  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""A training that goes on must find the table that it began with, down to the values."""
+"""A training that continues must find the table that it began with, down to the values."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def unfinished(tmp_path: Path) -> Files:
     return files
 
 
-def test_training_goes_on_with_the_same_tables(unfinished: Files) -> None:
+def test_training_continues_with_the_same_tables(unfinished: Files) -> None:
     assert train(unfinished.label_owner, channel=wire(unfinished), resume=True).steps == 4
 
 

@@ -49,8 +49,8 @@ def finish(files: Files) -> None:
         with forked("train", files.label_owner, "--resume") as trainer:
             trained, provided = trainer.end(), provider.end()
     assert (trained.code, provided.code) == (0, 0), trained.errors + provided.errors
-    assert "the run goes on after step" in trained.output
-    assert "the run goes on after step" in provided.output
+    assert "the run resumes after step" in trained.output
+    assert "the run resumes after step" in provided.output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -62,7 +62,7 @@ def test_label_owner_that_is_interrupted_saves_and_tells_the_peer(
         with forked("train", files.label_owner, stop_at="epoch 1: loss") as trainer:
             trainer.wait_for("epoch 1: loss")
             trainer.send(number)
-            trainer.go_on()
+            trainer.release()
             assert trainer.end().code == code
         provider.wait_for("session ended: the peer stopped the session (interrupted)")
         provider.send(signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_data_owner_that_is_interrupted_saves_and_tells_the_peer(files: Files) -
             trainer.wait_for("epoch 2: loss")
             provider.send(signal.SIGTERM)
             assert provider.end().code == 143
-            trainer.go_on()
+            trainer.release()
             trained = trainer.end()
     assert trained.code == 5
     assert "the peer stopped the session (interrupted)" in trained.errors
@@ -96,10 +96,10 @@ def test_peer_that_stays_away_ends_the_run_with_its_state_saved(files: Files) ->
             trainer.wait_for("epoch 1: loss")
             provider.process.kill()
             provider.end()
-            trainer.go_on()
+            trainer.release()
             trained = trainer.end()
     assert trained.code == 6
-    assert "hint: the state is saved: go on with `moiety train RUN_FILE --resume`" in trained.errors
+    assert "hint: the state is saved: resume with `moiety train RUN_FILE --resume`" in trained.errors
     finish(files)
 
 

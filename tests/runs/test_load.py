@@ -66,7 +66,7 @@ class InvitesStrangers(Listener):
         self.came += self._count
 
 
-def test_training_goes_on_while_strangers_come(tmp_path: Path, strangers_files: Path) -> None:
+def test_training_continues_while_strangers_come(tmp_path: Path, strangers_files: Path) -> None:
     files: Files = make_parties(tmp_path)
     with Provider(files) as provider:
         address = provider.reports[0].split("listening at ")[1].split(" ", maxsplit=1)[0]

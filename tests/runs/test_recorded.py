@@ -195,7 +195,9 @@ def test_recorded_model_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.Mon
     # A passphrase takes seconds.
     [pytest.param(case, marks=[pytest.mark.slow] * ("encrypted" in case)) for case in STOPPED],
 )
-def test_recorded_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_recorded_run_continues_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     recorded = copied(case, tmp_path, monkeypatch)
     expected, steps = recorded.expected, Steps()
     if recorded.label_owner.checkpoint.passphrase is None:  # each reading takes a second otherwise
@@ -203,7 +205,7 @@ def test_recorded_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.Mon
     with recorded.peer() as channel:
         path = recorded.folder / "bank" / "run.toml"
         result = train(path, resume=True, channel=channel, listener=steps)
-    assert f"the run goes on after step {expected['updates']}" in steps.said
+    assert f"the run resumes after step {expected['updates']}" in steps.said
     assert steps.count == result.steps - expected["updates"]
     assert len(result.validation) == recorded.label_owner.train.epochs
     assert len(set(recorded.models())) == 1

@@ -1,4 +1,4 @@
-"""Trainings that die and go on end with the weights of the unbroken one, or say why they cannot."""
+"""Trainings that die and continue end with the weights of the unbroken one, or say why they cannot."""
 
 import shutil
 from pathlib import Path
@@ -107,7 +107,7 @@ def choose(made: Files, protocol: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["joint", "acml"])
-def test_trained_bottom_model_goes_on_to_the_bit(
+def test_trained_bottom_model_continues_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     pin_alone(monkeypatch)
@@ -162,10 +162,10 @@ def newest(path: Path) -> Path:
     return max((load_run(path).folder / "checkpoints").iterdir())
 
 
-def test_run_goes_on_after_the_last_step(tmp_path: Path) -> None:
+def test_run_continues_after_the_last_step(tmp_path: Path) -> None:
     made, notes = stopped(tmp_path), Notes()
     result = live(made, Fate(), [], resume=True, listener=notes)
-    assert notes.said == ["the run goes on after step 3"]
+    assert notes.said == ["the run resumes after step 3"]
     assert (notes.steps, result.steps) == (3, 6)
     assert len(result.validation) == 2
 
@@ -181,7 +181,7 @@ def identify(made: Files) -> None:
         configure(path, {"table.id": ["customer"]})
 
 
-def test_aligned_run_goes_on_in_the_order_that_was_kept(tmp_path: Path) -> None:
+def test_aligned_run_continues_in_the_order_that_was_kept(tmp_path: Path) -> None:
     made, notes = tiny_parties(tmp_path), Notes()
     identify(made)
     with pytest.raises(Killed):
@@ -189,7 +189,7 @@ def test_aligned_run_goes_on_in_the_order_that_was_kept(tmp_path: Path) -> None:
     result = live(made, Fate(), [], resume=True, listener=notes)
     assert [sentence.partition(":")[0] for sentence in notes.said] == [
         "aligned",
-        "the run goes on after step 3",
+        "the run resumes after step 3",
     ]
     assert (notes.steps, result.steps) == (3, 6)
 
@@ -221,8 +221,8 @@ def test_half_that_is_not_there_leads_back_to_the_one_before(tmp_path: Path, sid
         randomness=ProbeRandomness(set(), []),
         listener=notes,
     )
-    assert notes.said[-1] == "the run goes on after step 2"
-    assert "the run goes on after step 2" in peer.said
+    assert notes.said[-1] == "the run resumes after step 2"
+    assert "the run resumes after step 2" in peer.said
     damaged = notes.said if side == "label owner" else peer.said
     assert any("does not match" in line or "not a checkpoint" in line for line in damaged) == (
         how == "damaged"
@@ -261,7 +261,7 @@ def test_checkpoints_of_different_moments_are_refused(tmp_path: Path) -> None:
 
 def test_run_without_a_checkpoint_cannot_go_on(tmp_path: Path) -> None:
     made = tiny_parties(tmp_path)
-    with pytest.raises(CheckpointCorruptError, match="no checkpoint to go on from") as caught:
+    with pytest.raises(CheckpointCorruptError, match="no checkpoint to resume from") as caught:
         live(made, Fate(), [], resume=True)
     assert "without --resume" in caught.value.hint
 
@@ -374,7 +374,7 @@ def opened(made: Files, *, resume: bool = False) -> LabelOwnerRun:
     return open_run(made.label_owner, resume=resume, channel=wire(made), randomness=source)
 
 
-def test_loop_of_ones_own_goes_on_to_the_bit(tmp_path: Path) -> None:
+def test_loop_of_ones_own_continues_to_the_bit(tmp_path: Path) -> None:
     whole, broken = tiny_parties(tmp_path / "whole"), tiny_parties(tmp_path / "broken")
     with opened(whole) as run:
         run.save(loop(run))
@@ -467,7 +467,7 @@ def test_train_and_provide_refuse_to_resume_what_is_not_there(tmp_path: Path) ->
     made = tiny_parties(tmp_path)
     trained = run_here("train", made.label_owner, "--resume")
     assert trained.code == 7
-    assert "no checkpoint to go on from" in trained.errors
+    assert "no checkpoint to resume from" in trained.errors
     provided = run_here("provide", made.data_owner, "--resume")
     assert provided.code == 7
     assert "no unfinished run" in provided.errors

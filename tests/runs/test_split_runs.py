@@ -23,8 +23,8 @@ from moiety.errors import (
     RemoteProtocolError,
 )
 from moiety.protocol.handshake import (
-    AssignmentDue,
     DataOwnerHandshake,
+    ExpectedAssignment,
     LabelOwnerHandshake,
     assignment_blocks,
 )
@@ -296,9 +296,9 @@ def test_block_in_place_of_an_assignment_is_refused(
 
 def test_assignment_without_training_rows_is_refused() -> None:
     empty = Assignment.of(np.full(40, 2, dtype=np.uint8))
-    due = AssignmentDue(Assigned.of(empty), rows=40)
+    expected = ExpectedAssignment(Assigned.of(empty), rows=40)
     with pytest.raises(RemoteProtocolError, match="no training rows"):
-        due.receive(next(assignment_blocks(empty)))
+        expected.receive(next(assignment_blocks(empty)))
 
 
 @pytest.mark.parametrize(("split", "rows"), [("drawn", 40), ("data-owner", 40), ("label-owner", 41)])

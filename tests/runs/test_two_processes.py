@@ -189,7 +189,7 @@ def test_train_that_is_interrupted_tells_the_data_owner(files: Files) -> None:
     ):
         trainer.wait_for("epoch 1: loss")
         trainer.send(signal.SIGINT)
-        trainer.go_on()
+        trainer.release()
         trained = trainer.end()
     assert trained.code == 130
     assert trained.errors.strip().endswith("interrupted")

@@ -134,7 +134,7 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizer_goes_on_to_the_bit(name: str) -> None:
+def test_optimizer_continues_to_the_bit(name: str) -> None:
     def trained(steps: int, state: dict[str, Any] | None = None, start: Any = None) -> tuple[Any, Any]:
         weight = nn.Parameter(torch.linspace(-1, 1, 6).reshape(2, 3) if start is None else start.clone())
         optimizer = getattr(torch.optim, name)([weight], lr=0.05)
@@ -167,7 +167,7 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedule_goes_on_to_the_bit(name: str) -> None:
+def test_schedule_continues_to_the_bit(name: str) -> None:
     def made() -> tuple[Any, Any]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
         return optimizer, SCHEDULES[name](optimizer)

@@ -101,7 +101,7 @@ class Transcript:
         plan: the product.
         plains: P of each response in turn; all answer the same request.
         randomness: seeds of both parties.
-        responder: seeds of each response; None goes on with `randomness`.
+        responder: seeds of each response; None continues with `randomness`.
         matrix_DK: M; None draws it over all 64 bits.
     """
 

@@ -46,7 +46,7 @@ class FaultyRun:
 
 
 def saved_share(run_file: Path) -> NDArray[np.uint64]:
-    """Read a party's share of W from its saved half."""
+    """Read a party's share of W from its saved model."""
     arrays, _ = checkpoint.load_model(load_run(run_file).folder)
     return arrays["share"]
 

@@ -21,7 +21,7 @@ SERVER.set_forkserver_preload(["tests.support.killed_processes", *LATE])
 
 
 class _Lines:
-    """A text stream whose lines go through a connection; after some words it waits to be let go on."""
+    """A text stream whose lines go through a connection; after some words it waits to be let continue."""
 
     def __init__(self, connection: Connection, name: str, stop_at: str | None) -> None:
         self._connection = connection
@@ -64,7 +64,7 @@ class Forked:
 
     Args:
         arguments: of the command.
-        stop_at: words after which it waits for `go_on`, so that a test does something in between.
+        stop_at: words after which it waits for `release`, so that a test does something in between.
         prelude: runs in the process before the command.
     """
 
@@ -88,8 +88,8 @@ class Forked:
                 return said
         raise AssertionError(f"ended without {words!r}: {self._said}")
 
-    def go_on(self) -> None:
-        """Let it go on where it stopped."""
+    def release(self) -> None:
+        """Let it continue where it stopped."""
         self._connection.send(None)
 
     def send(self, number: signal.Signals) -> None:

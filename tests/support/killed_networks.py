@@ -1,4 +1,4 @@
-"""Networks with state of every kind, for trainings that die and go on."""
+"""Networks with state of every kind, for trainings that die and continue."""
 
 from typing import Any
 

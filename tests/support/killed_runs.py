@@ -1,9 +1,9 @@
-"""Trainings in memory that die at a chosen moment and go on, and what they came to.
+"""Trainings in memory that die at a chosen moment and continue, and what they came to.
 
 Both parties run in this process with parameters without security. A moment is before or after a frame
 crosses, on either side, or before or after a file is replaced. What dies is everything: objects are dropped,
-and what goes on reads the two folders. The order of rows, the first weights and the run's seed are pinned,
-and the dither to the row: an unbroken run and one that went on then differ in nothing but keys, masks and
+and what continues reads the two folders. The order of rows, the first weights and the run's seed are pinned,
+and the dither to the row: an unbroken run and one that continued then differ in nothing but keys, masks and
 shares.
 """
 
@@ -90,7 +90,7 @@ class ProbeRandomness(SystemRandomness):
     """Seeds of the operating system, recorded; some calls of a new run are pinned.
 
     Args:
-        pinned: numbers of the calls that return `PINNED`; empty where a run goes on.
+        pinned: numbers of the calls that return `PINNED`; empty where a run continues.
         given: what was drawn otherwise, over all sessions.
     """
 
@@ -199,7 +199,7 @@ def can_go_on(made: Files) -> bool:
 
 
 def killed_and_gone_on(template: Path, folder: Path, at: int) -> tuple[dict[str, bytes], str, list[Seed]]:
-    """Train in a copy of the parties' folders, die at a moment, go on to the end."""
+    """Train in a copy of the parties' folders, die at a moment, continue to the end."""
     shutil.copytree(template, folder)
     made = Files(label_owner=folder / "bank" / "run.toml", data_owner=folder / "telco" / "run.toml")
     fate, given = Fate(at), list[Seed]()

@@ -60,7 +60,7 @@ source = "features.csv"
 id = ["person"]
 [prepare]
 gains = "log"
-state = { rule = "one-hot", most = 6 }
+state = { rule = "one-hot", max_inputs = 6 }
 [policy]
 smallest_batch = 64
 """

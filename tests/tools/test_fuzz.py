@@ -72,7 +72,7 @@ def test_what_fuzzing_found_is_refused(name: str, data: bytes) -> None:
 
 
 def test_frame_that_acknowledges_too_much_is_told_from_one_out_of_order() -> None:
-    """Fuzzing found the sentence "frame 0 came where frame 0 was due"."""
+    """Fuzzing found the sentence "frame 0 came where frame 0 was expected"."""
     with pytest.raises(RemoteProtocolError, match="acknowledges 1 frames, and 0 were sent"):
         TARGETS["session"].reader(bytes([0b0110, 0]))
 

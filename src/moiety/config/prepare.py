@@ -2,7 +2,7 @@
 
     [prepare]
     income = "log"
-    branch = { rule = "one-hot", most = 50, least = 20 }
+    branch = { rule = "one-hot", max_inputs = 50, min_rows = 20 }
     age = { rule = "bins", bins = 10, inputs = "ordinal", missing = "mean" }
 
 Imported by `config` and, as what it gives, by the preparation of tables.
@@ -22,23 +22,25 @@ RULE_NAMES: Final[tuple[RuleName, ...]] = get_args(RuleName)
 MOST_INPUTS: Final = 1024
 
 _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "one-hot": ("most", "least"),
+    "one-hot": ("max_inputs", "min_rows"),
     "bins": ("bins", "spread", "inputs", "missing"),
 }
 _NUMBER_OPTIONS: Final = ("missing",)
+_EARLIER: Final[Mapping[str, str]] = {"most": "max_inputs", "least": "min_rows"}
+"""Names of options in run files of version 0.1.0, which are still read."""
 
 
 class ColumnRule(Section):
     """What is done to one column."""
 
     rule: RuleName = Field(description="How its values become inputs.")
-    most: int = Field(
+    max_inputs: int = Field(
         default=64,
         ge=2,
         le=MOST_INPUTS,
         description='Of "one-hot": maximum number of inputs; the rarest categories share one of them.',
     )
-    least: int = Field(
+    min_rows: int = Field(
         default=1,
         ge=1,
         le=2**32,
@@ -71,14 +73,22 @@ class ColumnRule(Section):
         return self
 
 
+def _present(name: str, table: Mapping[str, Any]) -> str:
+    """Return the name that an option has now; under both names, the earlier one is unknown."""
+    now = _EARLIER.get(name, name)
+    return name if now in table else now
+
+
 def _as_table(value: Any) -> Any:
     """Let a word stand for a table with that rule."""
     if isinstance(value, str):
         return {"rule": value}
-    if not isinstance(value, (dict, ColumnRule)):
+    if isinstance(value, dict):
+        return {_present(name, value): each for name, each in value.items()}
+    if not isinstance(value, ColumnRule):
         raise refusal(
             "is no rule",
-            hint='write a rule in quotes, or a table: { rule = "one-hot", most = 50 }',
+            hint='write a rule in quotes, or a table: { rule = "one-hot", max_inputs = 50 }',
         )
     return value
 

@@ -1,7 +1,7 @@
 """What there is to sign: the agreed contract without what is fresh in each session, as canonical JSON.
 
 Two organisations compare its digest, by telephone or in a signed paper. It is the same on both sides and in
-every session under the same terms: nonces, totals of earlier runs and the place where a resumed run goes on
+every session under the same terms: nonces, totals of earlier runs and the place where a run is resumed
 are left out. The digest in the header of every frame is another one (`Contract.digest`): it covers both
 nonces, and so binds frames to one session. Imported by whoever keeps or shows contracts.
 """

@@ -54,7 +54,7 @@ class Contract:
 
     @property
     def run_id(self) -> str:
-        """The run's id: of its first session, also in those that go on with it."""
+        """The run's id: of its first session, also in those that resume it."""
         return self.label_owner.resumes or self.session.hex()
 
     def public_seed(self, key_holder: Role) -> Seed:
@@ -257,7 +257,7 @@ def check_candidates(contract: Contract) -> None:
 
 
 def order_seed(label_owner: LabelOwnerTerms, data_owner_nonce: str) -> Seed:
-    """Draw the seed of the row order from both nonces; a run that goes on has one already."""
+    """Draw the seed of the row order from both nonces; a resumed run has one already."""
     if label_owner.order:
         return Seed(bytes.fromhex(label_owner.order))
     both = bytes.fromhex(label_owner.nonce) + bytes.fromhex(data_owner_nonce)

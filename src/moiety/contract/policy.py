@@ -25,7 +25,7 @@ class Asks:
     Args:
         passes: how often one row's z is released.
         steps: training steps.
-        runs: 1 where a training begins; 0 where one goes on, or rows are scored.
+        runs: 1 where a training begins; 0 where one is resumed, or rows are scored.
     """
 
     passes: int

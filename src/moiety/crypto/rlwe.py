@@ -400,7 +400,7 @@ def _transformed(parameters: ParameterSet, small: NDArray[np.int64]) -> Polynomi
 
 def _numbered(blocks: Sequence[bytes], ranges: Sequence[range]) -> Iterator[tuple[bytes, range]]:
     if len(blocks) != len(ranges):
-        raise MalformedMessageError(f"{len(blocks)} blocks came where {len(ranges)} were due")
+        raise MalformedMessageError(f"{len(blocks)} blocks came where {len(ranges)} were expected")
     return zip(blocks, ranges, strict=True)
 
 
@@ -413,7 +413,8 @@ def _coefficients(data: bytes | memoryview, degree: int, size: int, count: int) 
     """View cut polynomials as bytes, (count, degree, size)."""
     if len(data) != count * degree * size:
         raise MalformedMessageError(
-            f"a block of {len(data)} bytes came where {count} polynomials of {degree * size} bytes were due"
+            f"a block of {len(data)} bytes came where {count} polynomials of {degree * size} bytes were "
+            "expected"
         )
     return np.frombuffer(data, dtype=np.uint8).reshape(count, degree, size)
 
@@ -422,7 +423,7 @@ def _unpack(parameters: ParameterSet, packed: bytes | memoryview, count: int) ->
     if len(packed) != count * parameters.polynomial_bytes:
         raise MalformedMessageError(
             f"a block of {len(packed)} bytes came where {count} polynomials of "
-            f"{parameters.polynomial_bytes} bytes were due"
+            f"{parameters.polynomial_bytes} bytes were expected"
         )
     shape = (count, len(parameters.primes), parameters.degree, parameters.residue_bytes)
     try:

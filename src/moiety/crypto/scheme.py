@@ -140,7 +140,7 @@ class Evaluator(Protocol):
 
 
 class Scheme(Protocol):
-    """A cryptosystem with its parameters: makes plans and both halves."""
+    """A cryptosystem with its parameters: makes plans and both roles under a key."""
 
     @property
     def name(self) -> str:

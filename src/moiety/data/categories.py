@@ -114,10 +114,10 @@ def fit_one_hot(rows_by_value: Mapping[Any, int], rule: ColumnRule, *, column: s
         )
     values = sorted(rows_by_value)
     rows_V = np.array([rows_by_value[value] for value in values])
-    rare_V = rows_V < rule.least
-    if rule.most < np.count_nonzero(~rare_V) + 1:
+    rare_V = rows_V < rule.min_rows
+    if rule.max_inputs < np.count_nonzero(~rare_V) + 1:
         # One input is for those that share; of values with as many rows, the later ones keep theirs.
-        rare_V[np.argsort(rows_V, kind="stable")[: -(rule.most - 1)]] = True
+        rare_V[np.argsort(rows_V, kind="stable")[: -(rule.max_inputs - 1)]] = True
     frequent, rare = (
         tuple(value for value, each in zip(values, rare_V.tolist(), strict=True) if each is shared)
         for shared in (False, True)

@@ -127,7 +127,7 @@ class _Database:
         try:
             return called.result()
         except BaseException as error:
-            if not isinstance(error, Exception):  # of this thread: the call goes on
+            if not isinstance(error, Exception):  # of this thread: the call continues
                 self._cursor.adbc_cancel()
             raise
 

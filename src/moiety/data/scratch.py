@@ -1,7 +1,7 @@
 """Files without a name: a party's data on its own disk, for no longer than the process needs it.
 
 Nobody can open such a file by its path, and the system frees its space when it is closed, also when the
-process is killed: nothing is ever left behind, whole or half-written. Imported by table and by the data
+process is killed: nothing is ever left behind, whole or in part. Imported by table and by the data
 owner's prepared table.
 """
 

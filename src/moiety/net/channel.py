@@ -69,7 +69,7 @@ def require_size(frame: bytes) -> None:
 
 
 class ReturnedChannel:
-    """A connection that was read one frame too far: it gives that frame again, and goes on.
+    """A connection that was read one frame too far: it gives that frame again, and then the next ones.
 
     Args:
         channel: the connection.

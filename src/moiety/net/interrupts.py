@@ -36,7 +36,7 @@ class Interrupts:
         return self._asked is not None
 
     def stop_if_asked(self) -> None:
-        """End the process if it was asked to: at a moment when nothing is half done.
+        """End the process if it was asked to: at a moment between two steps.
 
         Raises:
             KeyboardInterrupt: by Ctrl-C.
@@ -47,7 +47,7 @@ class Interrupts:
 
     @contextmanager
     def at_once(self, *, waits: bool) -> Iterator[None]:
-        """Let a signal end a wait in which nothing is half done."""
+        """Let a signal end a wait between two steps."""
         self._at_once = waits
         try:
             if waits:

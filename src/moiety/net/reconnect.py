@@ -1,4 +1,4 @@
-"""A session goes on over another connection: find it, exchange RECONNECT, send again what the peer lacks.
+"""A session continues over another connection: find it, exchange RECONNECT, send again what the peer lacks.
 
     label owner -> RECONNECT (contract, session, frames sent, frames received)
     data owner  -> RECONNECT, then the frames that the label owner lacks

@@ -264,7 +264,7 @@ class Session:
             self._window.check_binding(frame)
             return OutOfOrderError("RECONNECT came on a connection that stands")
         lost = SessionLostError(
-            "the peer goes on with a session that this process does not know; it was told to start anew",
+            "the peer continues a session that this process does not know; it was told to start anew",
             hint="start the label owner again if it does not do so by itself",
         )
         self._try(abort_block(lost))

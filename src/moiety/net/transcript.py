@@ -41,7 +41,7 @@ class Transcript:
             self._received.update(_summary(block))
 
     def continue_from(self, earlier: bytes) -> None:
-        """Chain to the digest of the checkpoint that the session goes on from."""
+        """Chain to the digest of the checkpoint that the session resumes from."""
         self._sent.update(earlier)
         self._received.update(earlier)
 

@@ -189,7 +189,7 @@ class TrainedActivations(Secret):
                 self.candidates.append(kept)
 
     def state(self) -> dict[str, Any]:
-        """Return what a saved run needs to go on, but for the weights, which `BottomModel.arrays` gives."""
+        """Return what a resumed run needs, without the weights: `BottomModel.arrays` gives them."""
         return {
             "steps": self._steps,
             "clipped": self.clipped,
@@ -214,7 +214,7 @@ class TrainedActivations(Secret):
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointMismatchError(
                 "the saved optimiser or schedule is of another kind than [train] names",
-                hint="go on with the run file that the run began with",
+                hint="resume with the run file that the run began with",
             ) from error
 
     def go_back(self, epoch: int) -> None:

@@ -58,7 +58,7 @@ class Course:
         return mean
 
     def state(self) -> dict[str, Any]:
-        """Return what a saved run needs to go on."""
+        """Return what a saved run needs to be resumed."""
         return {"history": self.history, "losses": self.losses}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ def fit(
 ) -> Fitted:
     """Train for the agreed epochs or until the rule says stop, and go back to the best where it says so.
 
-    `keep` registers what belongs to the training's state and says with which epoch it goes on.
+    `keep` registers what belongs to the training's state and says with which epoch it begins.
     """
     rule = rule or Followed(epochs=settings.train.epochs, best_epoch=None)
     optimizer = make_optimizer(settings.train, [*layer.parameters(), *top.parameters()])

@@ -24,7 +24,7 @@ class StepRule(Protocol):
         ...
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """Return what a saved run needs to go on."""
+        """Return what a saved run needs to be resumed."""
         ...
 
     def load(self, state: Mapping[str, NDArray[np.float64]]) -> None:

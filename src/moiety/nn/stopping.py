@@ -1,8 +1,8 @@
 """When a training ends, and which epoch's weights are its result: the label owner's own decision.
 
 `Stopping` looks at the validation metrics at each epoch's end, `BestModel` keeps what the label owner holds
-of the best epoch. Both have `state` and `load`, so that a saved run goes on as if it had never stopped. What
-the data owner learns of either is the protocol's matter (`protocol.choice`): that the training is over.
+of the best epoch. Both have `state` and `load`, so that a resumed run continues as if it had never stopped.
+What the data owner learns of either is the protocol's matter (`protocol.choice`): that the training is over.
 Imported by the trainer and the comparison with the twin.
 """
 
@@ -33,7 +33,7 @@ _TOP: Final = "top."
 
 
 class EpochRule(Protocol):
-    """Says at each epoch's end whether to go on, and whether this epoch is the best so far."""
+    """Says at each epoch's end whether to continue, and whether this epoch is the best so far."""
 
     keeps_best: bool
     """Whether the training goes back to the best epoch at its end."""
@@ -42,7 +42,7 @@ class EpochRule(Protocol):
     """The best epoch so far."""
 
     def ended(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Take an epoch's validation metrics; return why the training stops here, None to go on."""
+        """Take an epoch's validation metrics; return why the training stops here, None to continue."""
         ...
 
 
@@ -139,7 +139,7 @@ class Stopping:
             )
 
     def ended(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Take an epoch's validation metrics; return why the training stops here, None to go on."""
+        """Take an epoch's validation metrics; return why the training stops here, None to continue."""
         value = self._sign * metrics.get(self._metric, float("nan"))
         if self.best_epoch is None or (isfinite(value) and value > _or_least(self._best)):
             self._best, self.best_epoch = (value if isfinite(value) else None), epoch
@@ -150,7 +150,7 @@ class Stopping:
         return next((reason for reason in reasons if reason is not None), None)
 
     def state(self) -> Facts:
-        """Return what a saved run needs to go on, as plain JSON values."""
+        """Return what a saved run needs to be resumed, as plain JSON values."""
         return {
             "best": self._best,
             "reference": self._reference,
@@ -256,7 +256,7 @@ class BestModel(Secret):
         top.load_state_dict(_tensors(_part(self._arrays, _TOP)))
 
     def state(self) -> tuple[Arrays, Facts]:
-        """Return what a saved run needs to go on."""
+        """Return what a saved run needs to be resumed."""
         return dict(self._arrays), {"epoch": self.epoch}
 
     def load(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:

@@ -30,5 +30,5 @@ def memory_guard() -> Iterator[None]:
 def _out_of_memory() -> CapacityError:
     return CapacityError(
         "memory ran out",
-        hint="end other programs, or train with a smaller train.batch; a saved run goes on by --resume",
+        hint="end other programs, or train with a smaller train.batch; a saved run resumes by --resume",
     )

@@ -1,8 +1,8 @@
-"""A run that outlives the sessions it was trained in: going on by itself from the newest common checkpoint.
+"""A run that outlives the sessions it was trained in: it resumes by itself from the newest common checkpoint.
 
 A session is lost when one of the two processes started anew. The label owner then opens another one, with
 new keys, until the peer has been away for longer than the deadline; what is saved stays, and the run can be
-gone on with by hand. Imported by both parties' loops.
+resumed by hand. Imported by both parties' loops.
 """
 
 import time
@@ -32,8 +32,8 @@ class Attempt:
     """One session's share of a run.
 
     Args:
-        resume: it goes on from a checkpoint.
-        opened: it came so far that training could go on.
+        resume: it resumes from a checkpoint.
+        opened: it came so far that training could continue.
     """
 
     resume: bool
@@ -52,13 +52,13 @@ def keep_trying(
 
     Args:
         attempt: trains to the end, or raises; says in its argument how far it came.
-        resume: whether the first one goes on from a checkpoint.
+        resume: whether the first one resumes from a checkpoint.
         checkpoints: without one, a lost session is the end of the run.
         deadline_seconds: how long the peer may be away.
         listener: told why another attempt is made.
 
     Raises:
-        TransportError: the peer stayed away; the hint says how to go on.
+        TransportError: the peer stayed away; the hint says how to resume.
         MoietyError: as `attempt`.
     """
     away_since, pause = time.monotonic(), FIRST_WAIT_SECONDS
@@ -84,5 +84,5 @@ def saved_hint(error: MoietyError, checkpoints: Checkpoints, *, command: str) ->
     """Return the error; where it is one of the connection and the state is saved, its hint says so."""
     transport = isinstance(error, TransportError) and not isinstance(error, PeerIdentityError)
     if transport and checkpoints.newest_run() is not None:
-        error.hint = f"the state is saved: go on with `moiety {command} RUN_FILE --resume` on this side"
+        error.hint = f"the state is saved: resume with `moiety {command} RUN_FILE --resume` on this side"
     return error

@@ -64,7 +64,7 @@ features = "all"                     # or a list of columns
 
 [prepare]                            # only where the usual rule does not suit: standard, log, quantile,
 # income = "log"                     # min-max, bins, one-hot, none
-# branch = {{ rule = "one-hot", most = 50, least = 20 }}
+# branch = {{ rule = "one-hot", max_inputs = 50, min_rows = 20 }}
 
 [policy]                             # totals for this peer on this table, over all runs
 released_z_per_row = 640             # values of z for any one row: units x passes

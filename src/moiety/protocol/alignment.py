@@ -12,7 +12,7 @@
 
 Each knows which of its rows an element of its own stands for, and of the peer's elements only whether
 they are among its own. Scalars and orders are drawn anew for each alignment. A side sends only after it
-has taken all that was due, so that neither waits for a reader; elements are multiplied as they come.
+has taken all that was expected, so that neither waits for a reader; elements are multiplied as they come.
 Semi-honest parties, as everywhere; ids that are easy to guess are no secret from a peer that puts guesses
 into its table.
 
@@ -124,7 +124,7 @@ class Alignment(Secret, ABC):
         self._map = map_function
         self._progress = progress
         self._blinding: Blinding | None = None
-        self._due: list[tuple[Collector, list[bytes]]] = []
+        self._expected: list[tuple[Collector, list[bytes]]] = []
         self._shuffled: Elements = np.zeros((0, ELEMENT_BYTES), dtype=np.uint8)
         self._peer_ids = 0
         self._found: tuple[Rows, bytes] | None = None
@@ -134,14 +134,14 @@ class Alignment(Secret, ABC):
 
     @property
     def result(self) -> Aligned | None:
-        """What was found; None while blocks are due."""
+        """What was found; None while blocks are expected."""
         return self._result
 
     def receive(self, block: Block) -> Iterator[Block]:
         """Take a block; yield what answers it. Any error closes the machine for good.
 
         Raises:
-            RemoteProtocolError: the block is not due, or the peer found something else.
+            RemoteProtocolError: the block is not expected, or the peer found something else.
             ContractMismatchError: the parties differ in a field.
             MalformedMessageError: an element is none, or comes twice.
             AlignmentError: no id is common.
@@ -158,16 +158,16 @@ class Alignment(Secret, ABC):
             raise
 
     def _take(self, block: Block) -> Iterator[Block]:
-        if not self._due:
+        if not self._expected:
             yield from self._first(block)
             return
-        collector, taken = next(each for each in self._due if not each[0].complete)
+        collector, taken = next(each for each in self._expected if not each[0].complete)
         collector.receive(block)
         taken.append(self._multiplied(block) if block.kind is Kind.BLINDED_IDS else block.payload)
-        if all(each.complete for each, _ in self._due):
-            messages = [b"".join(parts) for _, parts in self._due]
-            raw = [b"".join(each.payloads) for each, _ in self._due]
-            self._due = []
+        if all(each.complete for each, _ in self._expected):
+            messages = [b"".join(parts) for _, parts in self._expected]
+            raw = [b"".join(each.payloads) for each, _ in self._expected]
+            self._expected = []
             yield from self._complete(raw, messages)
 
     def _multiplied(self, block: Block) -> bytes:
@@ -242,10 +242,10 @@ class Alignment(Secret, ABC):
     def _await(self, kind: Kind, count: int) -> None:
         sizes = [min(BLOCK_ELEMENTS, count - start) for start in range(0, count, BLOCK_ELEMENTS)]
         collector = Collector(kind, step=0, sizes=[ELEMENT_BYTES * size for size in sizes])
-        self._due.append((collector, []))
+        self._expected.append((collector, []))
 
     def _await_digest(self) -> None:
-        self._due.append((Collector(Kind.ALIGNED, step=0, sizes=[ELEMENT_BYTES]), []))
+        self._expected.append((Collector(Kind.ALIGNED, step=0, sizes=[ELEMENT_BYTES]), []))
 
     def _advance(self, count: int) -> None:
         self._work = (self._work[0] + count, self._work[1])
@@ -262,7 +262,7 @@ class Alignment(Secret, ABC):
 
     @abstractmethod
     def _complete(self, raw: list[bytes], messages: list[bytes]) -> Iterator[Block]:
-        """Take what was due: as it came, and with blinded ids multiplied."""
+        """Take what was expected: as it came, and with blinded ids multiplied."""
 
 
 class LabelOwnerAlignment(Alignment):
@@ -328,7 +328,7 @@ class DataOwnerAlignment(Alignment):
 def _terms(block: Block) -> AlignmentTerms:
     if (block.kind, block.step, block.index, block.count) != (Kind.ALIGNMENT, 0, 0, 1):
         raise RemoteProtocolError(
-            f"{block.kind.name} of step {block.step} came where ALIGNMENT of step 0 was due"
+            f"{block.kind.name} of step {block.step} came where ALIGNMENT of step 0 was expected"
         )
     return decode_terms(block.payload, AlignmentTerms)
 

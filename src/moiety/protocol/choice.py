@@ -69,7 +69,7 @@ class Candidates(Secret):
         return matrix.reshape(size, epochs * LIMBS)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return what a saved run needs to go on: the shares, (epochs ended, D, K)."""
+        """Return what a saved run needs to be resumed: the shares, (epochs ended, D, K)."""
         return {"candidates": np.stack(self._shares)} if self._shares else {}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:

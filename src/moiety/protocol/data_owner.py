@@ -31,8 +31,8 @@ class DataOwner(Machine):
 
     Args:
         contract: what was agreed.
-        keys: the scheme's half that decrypts, where the data owner holds a key.
-        evaluator: the scheme's half that computes, where the label owner holds one.
+        keys: the part of the scheme that decrypts, where the data owner holds a key.
+        evaluator: the part of the scheme that computes, where the label owner holds one.
         features: where its activations come from.
         state: its share; None draws its part of W_0 and keeps its share secret from birth.
         charge: called with each request and its rows before anything is computed: counts the release,
@@ -100,7 +100,7 @@ class DataOwner(Machine):
         Any error, and an answer that is not taken to its end, closes the machine for good.
 
         Raises:
-            RemoteProtocolError: the block is not due.
+            RemoteProtocolError: the block is not expected.
             PolicyError: the request would exceed the policy.
             LocalProtocolError: the initial share has not been sent, or the machine is closed.
 
@@ -140,7 +140,7 @@ class DataOwner(Machine):
         if place != (Kind.REQUEST, self._step + 1, 0, 1):
             raise RemoteProtocolError(
                 f"{block.kind.name} of step {block.step}, block {block.index} of {block.count}, came "
-                f"where REQUEST of step {self._step + 1}, block 0 of 1, was due"
+                f"where REQUEST of step {self._step + 1}, block 0 of 1, was expected"
             )
         request = decode_request(block.payload)
         self._check(request)
@@ -167,7 +167,7 @@ class DataOwner(Machine):
             raise RemoteProtocolError("a training batch came after the best epoch was chosen")
         if not self._contract.training or handle.split is not Split.TRAIN or asked != self._next:
             raise RemoteProtocolError(
-                f"training batch {asked} of split {handle.split.name} came where {self._next} was due"
+                f"training batch {asked} of split {handle.split.name} came where {self._next} was expected"
             )
         count = len(self._contract.schedule.batches(Split.TRAIN, epoch=handle.epoch))
         last = handle.batch + 1 == count
@@ -194,7 +194,7 @@ class DataOwner(Machine):
 
     def _accept_choice(self, block: Block) -> Iterator[Block]:
         if not self._contract.keeps_best or self._chosen or block.step != self._step + 1:
-            raise RemoteProtocolError(f"CHOICE of step {block.step} came where none was due")
+            raise RemoteProtocolError(f"CHOICE of step {block.step} came where none was expected")
         self.require_end()
         self._chosen, self._step = True, block.step
         self._begin(State.CHOICE, self._contract.flow.choice)

@@ -38,7 +38,7 @@ from moiety.protocol.messages import Block, Kind
 from moiety.protocol.product import Collector, blocks_of
 
 
-class AssignmentDue:
+class ExpectedAssignment:
     """Takes the assignment that the peer stated.
 
     Args:
@@ -60,7 +60,7 @@ class AssignmentDue:
         """Take a block; return the assignment once it is complete.
 
         Raises:
-            RemoteProtocolError: the block is not due, or the whole is not what was stated.
+            RemoteProtocolError: the block is not expected, or the whole is not what was stated.
             MalformedMessageError: a size or a row's split is not possible.
         """
         if not self._blocks.receive(block):
@@ -95,7 +95,7 @@ class LabelOwnerHandshake:
         self._terms = terms
         self._assignment = assignment
         self._answer: DataOwnerTerms | None = None
-        self._due: AssignmentDue | None = None
+        self._expected: ExpectedAssignment | None = None
 
     def opening(self) -> Iterator[Block]:
         """Return everything that opens a session: HELLO, and the assignment where this side has one.
@@ -116,25 +116,25 @@ class LabelOwnerHandshake:
         return Block(kind=Kind.HELLO, step=0, payload=encode_terms(self._terms))
 
     def receive(self, block: Block) -> Contract | None:
-        """Take a block of the data owner's answer; return the contract once nothing more is due.
+        """Take a block of the data owner's answer; return the contract once nothing more is expected.
 
         Raises:
             ContractMismatchError: the parties differ in a field.
             PolicyError: the data owner's policy does not cover the run.
-            RemoteProtocolError: the block is not due.
+            RemoteProtocolError: the block is not expected.
         """
-        if self._due is not None:
-            return self._agreed(self._due.receive(block))
+        if self._expected is not None:
+            return self._agreed(self._expected.receive(block))
         self._answer = decode_terms(_hello_payload(block), DataOwnerTerms)
         require_equal(self._terms, self._answer)
         if self._terms.split == "data-owner":
-            self._due = AssignmentDue(self._answer.assigned, rows=self._terms.rows)
+            self._expected = ExpectedAssignment(self._answer.assigned, rows=self._terms.rows)
             return None
         return self._agreed(self._assignment)
 
     def _agreed(self, assignment: Assignment | None) -> Contract | None:
         assert self._answer is not None
-        if assignment is None and self._due is not None:
+        if assignment is None and self._expected is not None:
             return None
         return _agree(self._terms, self._answer, own=self._terms, peer=self._answer, assignment=assignment)
 
@@ -151,25 +151,25 @@ class DataOwnerHandshake:
         self._split = split
         self._rows = rows
         self._proposal: LabelOwnerTerms | None = None
-        self._due: AssignmentDue | None = None
+        self._expected: ExpectedAssignment | None = None
         self.assignment: Assignment | None = None
 
     def receive(self, block: Block) -> LabelOwnerTerms | None:
-        """Take a block of the label owner's proposal; return it once nothing more is due.
+        """Take a block of the label owner's proposal; return it once nothing more is expected.
 
         Nothing is compared yet, so that an answer can be sent; an assignment is waited for only where this
         side wants one, for a table as long as its own.
 
         Raises:
-            RemoteProtocolError: the block is not due.
+            RemoteProtocolError: the block is not expected.
         """
-        if self._due is not None:
-            self.assignment = self._due.receive(block)
+        if self._expected is not None:
+            self.assignment = self._expected.receive(block)
             return None if self.assignment is None else self._proposal
         self._proposal = decode_terms(_hello_payload(block), LabelOwnerTerms)
         wanted = self._proposal.split == self._split == "label-owner"
         if wanted and self._proposal.rows == self._rows:
-            self._due = AssignmentDue(self._proposal.assigned, rows=self._rows)
+            self._expected = ExpectedAssignment(self._proposal.assigned, rows=self._rows)
             return None
         return self._proposal
 
@@ -206,7 +206,7 @@ def make_keys(
 
 
 def public_key(keys: KeyHolder | None) -> Block:
-    """Return the message that shows the public half of a key, empty where there is none."""
+    """Return the message that shows the public part of a key, empty where there is none."""
     return Block(kind=Kind.PUBLIC_KEY, step=0, payload=b"" if keys is None else keys.public_key())
 
 
@@ -220,7 +220,7 @@ def read_public_key(
         MalformedMessageError: it is not a public key of the agreed parameters.
     """
     if (block.kind, block.step, block.index, block.count) != (Kind.PUBLIC_KEY, 0, 0, 1):
-        raise RemoteProtocolError(f"{block.kind.name} came where PUBLIC_KEY was due")
+        raise RemoteProtocolError(f"{block.kind.name} came where PUBLIC_KEY was expected")
     scheme = contract.schemes.get(key_holder)
     size = 0 if scheme is None else scheme.public_key_bytes
     if len(block.payload) != size:
@@ -235,7 +235,7 @@ def _hello_payload(block: Block) -> bytes:
     if (block.kind, block.step, block.index, block.count) != (Kind.HELLO, 0, 0, 1):
         raise RemoteProtocolError(
             f"{block.kind.name} of step {block.step}, block {block.index} of {block.count}, came where "
-            "HELLO of step 0, block 0 of 1, was due"
+            "HELLO of step 0, block 0 of 1, was expected"
         )
     return block.payload
 

@@ -5,7 +5,7 @@
 
 W_0 = L R with L (in_features, in_features) of the evaluator's and R (in_features, out_features) of the key
 holder's own draw; both keep their shares. Knowing one factor says nothing about an entry of W_0: its
-expectation given either factor is 0. Were each party to add a half instead, the label owner's half would
+expectation given either factor is 0. Were each party to add a summand instead, the label owner's would
 let it regress the features from the first batch (correlation 0.64 and more where out_features is as large
 as in_features), and were the data owner to know W_0, as in `blind`, it could solve da = dz W^T for dz.
 

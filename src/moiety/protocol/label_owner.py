@@ -29,8 +29,8 @@ class LabelOwner(Machine):
 
     Args:
         contract: what was agreed.
-        keys: the scheme's half that decrypts, where the label owner holds a key.
-        evaluator: the scheme's half that computes, where the data owner holds one.
+        keys: the part of the scheme that decrypts, where the label owner holds a key.
+        evaluator: the part of the scheme that computes, where the data owner holds one.
         share_DK: W_label from an earlier session; None waits for the initial share.
         updates: steps made in earlier sessions.
         weight_seed: of its part of W_0, in protocols where it draws one.
@@ -65,7 +65,7 @@ class LabelOwner(Machine):
 
     @property
     def waiting(self) -> bool:
-        """Whether blocks of the data owner are due."""
+        """Whether blocks of the data owner are expected."""
         return bool(self._expected)
 
     @property
@@ -194,7 +194,7 @@ class LabelOwner(Machine):
         """Take a block of the data owner's; return what answers it. Any error closes the machine for good.
 
         Raises:
-            RemoteProtocolError: the block is not due.
+            RemoteProtocolError: the block is not expected.
             RingOverflowError: z left its range.
             LocalProtocolError: the machine is closed.
         """

@@ -37,8 +37,8 @@ class Machine(Secret, ABC):
 
     Args:
         contract: what was agreed.
-        keys: the scheme's half that decrypts, where this party holds a key.
-        evaluator: the scheme's half that computes, where the peer holds one.
+        keys: the part of the scheme that decrypts, where this party holds a key.
+        evaluator: the part of the scheme that computes, where the peer holds one.
         store: keeps encrypted activations that serve the whole session; memory if left out.
         randomness: where seeds come from.
     """
@@ -141,7 +141,7 @@ class Machine(Secret, ABC):
         """Take the peer's next block; return what answers it, once nothing of the peer's is missing."""
         waiting = next((each for each in self._expected if not each[1].complete), None)
         if waiting is None:
-            raise RemoteProtocolError(f"{block.kind.name} came where nothing was due")
+            raise RemoteProtocolError(f"{block.kind.name} came where nothing was expected")
         send, collector = waiting
         if collector.receive(block):
             self._keep(send, collector.payloads)

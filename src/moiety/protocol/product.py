@@ -15,10 +15,10 @@ from moiety.protocol.messages import Block, Kind
 
 
 class Collector:
-    """Takes the blocks of one message, in order, each of exactly the size that is due.
+    """Takes the blocks of one message, in order, each of exactly the size that is expected.
 
     Args:
-        kind: the message due.
+        kind: the expected message.
         step: the exchange it belongs to.
         sizes: bytes of each block.
     """
@@ -43,14 +43,15 @@ class Collector:
         """Take the next block; return whether the message is complete.
 
         Raises:
-            RemoteProtocolError: another kind, step or number than is due.
-            MalformedMessageError: another size than is due.
+            RemoteProtocolError: another kind, step or number than is expected.
+            MalformedMessageError: another size than is expected.
         """
-        due = (self._kind, self._step, len(self._payloads), len(self._sizes))
-        if (block.kind, block.step, block.index, block.count) != due or self.complete:
+        expected = (self._kind, self._step, len(self._payloads), len(self._sizes))
+        if (block.kind, block.step, block.index, block.count) != expected or self.complete:
             raise RemoteProtocolError(
                 f"{block.kind.name} of step {block.step}, block {block.index} of {block.count}, came "
-                f"where {due[0].name} of step {due[1]}, block {due[2]} of {due[3]}, was due"
+                f"where {expected[0].name} of step {expected[1]}, block {expected[2]} of {expected[3]}, "
+                "was expected"
             )
         if len(block.payload) != self._sizes[block.index]:
             raise MalformedMessageError(

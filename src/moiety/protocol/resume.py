@@ -1,6 +1,6 @@
 """Names of checkpoints as both parties know them: the update and the transcript they were taken at.
 
-    label owner -> data owner   CHECKPOINT     the mark: write your half
+    label owner -> data owner   CHECKPOINT     the mark: write your checkpoint
     data owner -> label owner   CHECKPOINTED   the same mark: it is on disk; the label owner writes its own
 
     label owner -> data owner   RESUME         the marks it holds of the run, newest first
@@ -115,7 +115,7 @@ def read_resumed(block: Block, offered: Sequence[Mark]) -> Mark | None:
 
 def _payload(block: Block, kind: Kind) -> bytes:
     if (block.kind, block.step, block.index, block.count) != (kind, 0, 0, 1):
-        raise RemoteProtocolError(f"{block.kind.name} came where {kind.name} was due")
+        raise RemoteProtocolError(f"{block.kind.name} came where {kind.name} was expected")
     return block.payload
 
 
@@ -168,12 +168,12 @@ def require_same(saved: SavedTerms, now: LabelOwnerTerms | DataOwnerTerms, *, wh
             raise CheckpointMismatchError(
                 f"the run began with {field} = {then.get(field)}, and the {whose} terms now say "
                 f"{present[field]}",
-                hint=f"set {field} back to go on, or train a new model without --resume",
+                hint=f"set {field} back to resume, or train a new model without --resume",
             )
 
 
 def table_digest(*arrays: NDArray[Any]) -> str:
-    """Digest what a training uses of a table, so that a run that goes on can tell whether it is the same."""
+    """Digest what a training uses of a table, so that a resumed run can tell whether it is the same."""
     digest = sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
@@ -196,5 +196,5 @@ def require_same_table(saved: Mapping[str, Any], now: str) -> None:
     if saved.get("table") != now:
         raise CheckpointMismatchError(
             "the values of this side's table are others than those the run began with",
-            hint="bring the table back to what it was to go on, or train a new model without --resume",
+            hint="bring the table back to what it was, to resume, or train a new model without --resume",
         )

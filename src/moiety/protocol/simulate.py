@@ -1,7 +1,7 @@
 """Both roles of a protocol in one process: the specification, the test oracle, and the first file to read.
 
     handshake      the label owner proposes, the data owner answers, both have one contract
-    keys           each party that holds one shows the other its public half
+    keys           each party that holds one shows the other its public part
     initial share  of weights that the data owner knows (`blind`), or nobody
     step           z goes to the label owner, dz' comes back encrypted, both shares move
     choice         back to the best epoch, where the contract says so

@@ -4,7 +4,7 @@
 
 A file holds arrays, and facts as JSON in its header: the mark that names it on both sides, and a SHA-256 over
 both. It is written beside, flushed and renamed, so that a crash, a full disk or a lost power line leaves the
-ones before. Numbers count up and no clock is read. HE keys, masks and half-done steps never come here.
+ones before. Numbers count up and no clock is read. HE keys, masks and unfinished steps never come here.
 Imported by both parties' loops.
 """
 
@@ -116,7 +116,7 @@ class Checkpoints:
             self.forget(other)
 
     def drop_newer(self, run: str, mark: Mark) -> None:
-        """Remove a run's checkpoints that are newer than the one it goes on from: no pair names them."""
+        """Remove a run's checkpoints that are newer than the one it resumes from: no pair names them."""
         for name, _, path in self._files():
             if name == run:
                 try:

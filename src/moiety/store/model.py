@@ -24,7 +24,7 @@ _FACTS: Final = "model.json"
 
 
 def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-    """Write one side's half of a model, readable by its owner only.
+    """Write one side of a model, readable by its owner only.
 
     Args:
         folder: the run's folder; made if missing.
@@ -41,7 +41,7 @@ def save_model(folder: Path, *, arrays: Mapping[str, NDArray[Any]], facts: Mappi
 
 
 def load_model(folder: Path) -> tuple[Arrays, Facts]:
-    """Read one side's half of a model back and check its digests.
+    """Read one side of a model back and check its digests.
 
     Raises:
         CheckpointCorruptError: missing, damaged, or of another version.

@@ -244,7 +244,7 @@ def test_activation_table_leaves_nothing_when_the_table_fails(tmp_path: Path, on
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_activation_table_goes_on_where_the_disk_took_a_part(
+def test_activation_table_continues_where_the_disk_took_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwrite = os.pwrite

@@ -209,5 +209,5 @@ def test_resumed_run_is_not_ended_before_it_is_taken_up(files: Files, expected: 
     list(session.receive(LabelOwnerHandshake(terms).hello()))
     if expected == "PUBLIC_KEY":
         assert list(session.receive(resume_block([mark]))) == [mark_block(Kind.RESUMED, mark)]
-    with pytest.raises(RemoteProtocolError, match=f"FINISH came where {expected} was due"):
+    with pytest.raises(RemoteProtocolError, match=f"FINISH came where {expected} was expected"):
         list(session.receive(FINISH))

@@ -120,7 +120,7 @@ def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
 def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
     session = session_of(files)
     list(session.receive(hello(files)))
-    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
+    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was expected"):
         list(session.receive(block(kind)))
 
 
@@ -318,7 +318,7 @@ def test_session_takes_no_block_before_the_answer_to_the_last_was_taken(files: F
 def test_party_refuses_what_belongs_elsewhere_after_hello(files: Files, kind: Kind) -> None:
     session = session_of(files)
     list(session.receive(hello(files)))
-    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
+    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was expected"):
         list(session.receive(block(kind)))
 
 

@@ -49,7 +49,7 @@ def scores_of(table: Any) -> NDArray[np.float64]:
 
 
 def clear_logits(files: Files, folder: Path) -> NDArray[np.float64]:
-    """Run the saved network in the clear, from both halves: float64 (rows, outputs)."""
+    """Run the saved network in the clear, from both sides: float64 (rows, outputs)."""
     own, _ = checkpoint.load_model(folder / "bank" / "small")
     peer, _ = checkpoint.load_model(folder / "telco" / "small")
     joined = join(files.label_owner, files.data_owner)
@@ -148,7 +148,7 @@ def test_predict_refuses_a_run_that_was_not_trained(tmp_path: Path) -> None:
     assert "train first" in caught.value.hint
 
 
-def test_predict_refuses_a_damaged_own_half(tmp_path: Path) -> None:
+def test_predict_refuses_a_damaged_own_model(tmp_path: Path) -> None:
     files = trained(tmp_path)
     saved = tmp_path / "bank" / "small" / "model.safetensors"
     saved.write_bytes(saved.read_bytes()[:-1] + b"\x7f")
@@ -156,7 +156,7 @@ def test_predict_refuses_a_damaged_own_half(tmp_path: Path) -> None:
         score(files, tmp_path / "scores.csv")
 
 
-def test_predict_refuses_a_damaged_peers_half(tmp_path: Path) -> None:
+def test_predict_refuses_a_damaged_model_of_the_peer(tmp_path: Path) -> None:
     files = trained(tmp_path)
     saved = tmp_path / "telco" / "small" / "model.json"
     saved.write_bytes(saved.read_bytes().replace(b'"updates": 4', b'"updates": 5'))
@@ -164,7 +164,7 @@ def test_predict_refuses_a_damaged_peers_half(tmp_path: Path) -> None:
         score(files, tmp_path / "scores.csv")
 
 
-def test_predict_refuses_the_other_roles_half(tmp_path: Path) -> None:
+def test_predict_refuses_the_other_roles_model(tmp_path: Path) -> None:
     files = trained(tmp_path)
     for name in ("model.json", "model.safetensors"):
         half = (tmp_path / "bank" / "small" / name).read_bytes()
@@ -178,12 +178,12 @@ def test_predict_refuses_the_data_owners_half_on_its_own_side(tmp_path: Path) ->
     for name in ("model.json", "model.safetensors"):
         half = (tmp_path / "telco" / "small" / name).read_bytes()
         (tmp_path / "bank" / "small" / name).write_bytes(half)
-    with pytest.raises(CheckpointMismatchError, match="no label owner's half") as caught:
+    with pytest.raises(CheckpointMismatchError, match="no label owner's side") as caught:
         score(files, tmp_path / "scores.csv")
     assert "folder of its own" in caught.value.hint
 
 
-def test_predict_refuses_halves_of_two_trainings(tmp_path: Path) -> None:
+def test_predict_refuses_sides_of_two_trainings(tmp_path: Path) -> None:
     files = trained(tmp_path)
     old = {path: path.read_bytes() for path in (tmp_path / "bank" / "small").glob("model.*")}
     train(files.label_owner, channel=wire(files))

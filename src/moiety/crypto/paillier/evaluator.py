@@ -1,4 +1,4 @@
-"""The evaluator's half: raises ciphertexts to its own entries, re-randomises and masks what it answers."""
+"""The evaluator: raises ciphertexts to its own entries, re-randomises and masks what it answers."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

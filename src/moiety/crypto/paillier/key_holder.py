@@ -1,4 +1,4 @@
-"""The key holder's half: encrypts its matrix with the factors at hand, decrypts its share."""
+"""The key holder: encrypts its matrix with the factors at hand, decrypts its share."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -50,7 +50,7 @@ class PublicKey:
         """
         if len(message) != public_key_bytes(key_bits):
             raise MalformedMessageError(
-                f"a public key of {len(message)} bytes came where {public_key_bytes(key_bits)} were due"
+                f"a public key of {len(message)} bytes came where {public_key_bytes(key_bits)} were expected"
             )
         modulus, residue = _read(message[: key_bits // 8]), _read(message[key_bits // 8 :])
         if modulus.bit_length() != key_bits or modulus % 2 == 0:
@@ -87,7 +87,7 @@ class PublicKey:
         sizes = [len(numbers) * size for numbers in ranges]
         if [len(block) for block in blocks] != sizes:
             raise MalformedMessageError(
-                f"blocks of {[len(block) for block in blocks]} bytes came where {sizes} were due"
+                f"blocks of {[len(block) for block in blocks]} bytes came where {sizes} were expected"
             )
         data = b"".join(blocks)
         ciphertexts = [_read(data[at : at + size]) for at in range(0, len(data), size)]

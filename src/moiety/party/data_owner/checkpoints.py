@@ -114,7 +114,7 @@ def resume(party: DataOwnerParty, resumed: ResumedRun) -> Script[Saved]:
     if mark != resumed.saved[0].mark or mark != offered[0]:
         party.listener.say(f"the newest checkpoint is not on both sides: back to step {mark.updates}")
     party.checkpoints.drop_newer(resumed.run, mark)
-    party.listener.say(f"the run goes on after step {mark.updates}")
+    party.listener.say(f"the run resumes after step {mark.updates}")
     return restored
 
 

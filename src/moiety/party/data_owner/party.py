@@ -25,7 +25,7 @@ class Wait(Enum):
     """What a script yields where it takes the peer's next block."""
 
     BETWEEN = auto()
-    """Nothing is half done: this side may stop here."""
+    """Between two exchanges: this side may stop here."""
     WITHIN = auto()
     """An exchange is under way."""
 

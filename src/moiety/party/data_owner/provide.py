@@ -1,6 +1,6 @@
-"""The data owner's loop: answers the label owner's sessions in turn, and goes on with unfinished runs.
+"""The data owner's loop: answers the label owner's sessions in turn, and resumes unfinished runs.
 
-A session that fails is reported and ends; the next one finds nothing half-applied. Imported by the command
+A session that fails is reported and ends; the next one finds nothing applied in part. Imported by the command
 line and by users.
 """
 
@@ -44,20 +44,20 @@ def provide(
     randomness: Randomness | None = None,
     interrupts: Interrupts | None = None,
 ) -> None:
-    """Answer a label owner's runs in turn until interrupted; an unfinished one goes on when it asks.
+    """Answer a label owner's runs in turn until interrupted; an unfinished one resumes when it asks.
 
     Args:
         path: the run file.
         once: return after one run, and raise if it failed for good. A run whose label owner started anew
             has not failed: it is waited for.
-        resume: there must be an unfinished run to go on with, and no new training is begun before it ends.
+        resume: there must be an unfinished run to resume, and no new training is begun before it ends.
         listener: told what happens; prints sentences when left out.
         randomness: where seeds come from; the operating system when left out.
         interrupts: obeyed between two exchanges; without them Ctrl-C ends a session wherever it is.
 
     Raises:
         ConfigError, DataError, PeerIdentityError: nothing can be provided; nobody was connected.
-        CheckpointError: there is nothing to go on with, or this side's half cannot be written.
+        CheckpointError: there is nothing to resume, or this side's checkpoint cannot be written.
 
     Leaks:
         To the label owner: dithered z of the batches it asks for, within the policy.
@@ -92,8 +92,8 @@ def require_unfinished(settings: Settings, checkpoints: Checkpoints) -> None:
     run = checkpoints.newest_run()
     if run is None or not checkpoints.saved(run) or run == _finished_run(settings):
         raise CheckpointCorruptError(
-            f"{settings.folder} holds no unfinished run to go on with",
-            hint="start without --resume: an unfinished run goes on whenever the label owner asks for it",
+            f"{settings.folder} holds no unfinished run to resume",
+            hint="start without --resume: an unfinished run resumes whenever the label owner asks for it",
         )
 
 

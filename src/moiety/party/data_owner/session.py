@@ -1,8 +1,8 @@
 """One session of the data owner, from alignment or HELLO to FINISH, within its policy.
 
 `converse` is the script: read it first. `DataOwnerSession` takes blocks and gives blocks by it, `serve` joins
-that to a connection. A session that fails ends for good, and nothing is half-applied. Imported by `provide`
-and by what runs both parties in one process.
+that to a connection. A session that fails ends for good, and nothing is applied in part. Imported by
+`provide` and by what runs both parties in one process.
 """
 
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class DataOwnerSession(Secret):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is half done."""
+        """Whether this side stands between two exchanges."""
         return self._wait is Wait.BETWEEN
 
     def receive(self, block: Block) -> Iterator[Block]:
@@ -130,7 +130,7 @@ def serve(party: DataOwnerParty, session: Session, *, interrupts: Interrupts | N
         interrupts: obeyed between two exchanges; a checkpoint is written then.
 
     Raises:
-        MoietyError: the session failed; the peer was told that, and nothing is half-applied.
+        MoietyError: the session failed; the peer was told that, and nothing is applied in part.
 
     Leaks:
         To the label owner: dithered z of the batches it asks for, within the policy.

@@ -1,4 +1,4 @@
-"""The label owner's half of checkpoints: when both parties write one, what is in it, and how a run goes on.
+"""The label owner's checkpoints: when both parties write one, what is in it, and how a run is resumed.
 
 A checkpoint is taken at a step boundary: no exchange is under way, and the next batch has not been handed
 out. In it are this side's share of W, the layer, the networks, optimisers and rules that were registered, the
@@ -40,7 +40,7 @@ class Place:
 
 
 class Rhythm:
-    """Says when the next checkpoint is due, by a clock that nobody sets.
+    """Says when it is time for the next checkpoint, by a clock that nobody sets.
 
     Args:
         every: as in the run file: "60 s", "100 steps", "epoch" or "never".
@@ -54,8 +54,8 @@ class Rhythm:
         self.never = every == "never"
         self._last: tuple[float, int] | None = None
 
-    def due(self, place: Place, *, updates: int) -> bool:
-        """Tell whether a checkpoint is due; the first is due at once."""
+    def is_time(self, place: Place, *, updates: int) -> bool:
+        """Tell whether it is time for a checkpoint; the first is taken at once."""
         if self.never or self._last is None:
             return not self.never
         seconds, steps = self._last
@@ -71,18 +71,18 @@ class Rhythm:
 
 
 class Keeper(Secret):
-    """Writes the label owner's half, asks the data owner for its own, and restores.
+    """Writes the label owner's checkpoints, asks the data owner for its own, and restores.
 
     Args:
         checkpoints: where they lie.
-        rhythm: when they are due.
+        rhythm: when they are taken.
         contract: of this session.
         session: open and bound.
         machine: holds the share of W.
         link: knows the transcript between exchanges, and counts what was clipped.
         seed: of this side.
         table: digest of what the training uses of the table.
-        restored: the checkpoint that the run goes on from; None for a new run.
+        restored: the checkpoint that the run resumes from; None for a new run.
 
     Raises:
         CheckpointMismatchError: the run began with other values.
@@ -123,7 +123,7 @@ class Keeper(Secret):
         return bool(self._parts)
 
     def register(self, parts: Mapping[str, Any]) -> None:
-        """Register what belongs to the training's state, and restore it if the run goes on.
+        """Register what belongs to the training's state, and restore it if the run is resumed.
 
         Args:
             parts: by name: whatever has `state_dict` and `load_state_dict`, or `state` and `load`.
@@ -140,33 +140,33 @@ class Keeper(Secret):
             self._rhythm.taken(updates=self._machine.updates)
 
     def at(self, place: Place, *, force: bool = False) -> None:
-        """Note a step boundary; take a checkpoint if it is due.
+        """Note a step boundary; take a checkpoint if it is time.
 
         Raises:
-            CheckpointError: this side's half cannot be written.
+            CheckpointError: this side's checkpoint cannot be written.
         """
         self.place = place
-        if self.keeps and (force or self._rhythm.due(place, updates=self._machine.updates)):
+        if self.keeps and (force or self._rhythm.is_time(place, updates=self._machine.updates)):
             self.take()
 
     def take(self) -> None:
-        """Let both parties write their halves, the data owner first.
+        """Let both parties write a checkpoint, the data owner first.
 
         Raises:
             RemoteProtocolError: the data owner acknowledges another one.
-            CheckpointError: this side's half cannot be written.
+            CheckpointError: this side's checkpoint cannot be written.
 
         Leaks:
             To the data owner that a checkpoint is taken, when the run file says so.
         """
         mark = Mark(updates=self._machine.updates, transcript=self._session.transcript.digest())
-        arrays, facts = self._half()
+        arrays, facts = self._state()
         if read_mark(self._session.ask(mark_block(Kind.CHECKPOINT, mark)), Kind.CHECKPOINTED) != mark:
             raise RemoteProtocolError("the peer acknowledges another checkpoint")
         self._write(mark, arrays, facts)
 
     def take_alone(self) -> bool:
-        """Write this side's half after the data owner was interrupted and wrote its own; tell if it was.
+        """Write a checkpoint after the data owner was interrupted and wrote its own; tell if it was written.
 
         Only where the state is still that of the last boundary: a training step was asked for, and z has not
         come. Otherwise the newest common checkpoint is the one before.
@@ -174,12 +174,12 @@ class Keeper(Secret):
         boundary = self._link.boundary
         if not self.keeps or self._rhythm.never or boundary is None or not self._machine.asked_only:
             return False
-        arrays, facts = self._half()
+        arrays, facts = self._state()
         self._write(Mark(updates=self._machine.updates, transcript=boundary), arrays, facts)
         return True
 
     def forget(self) -> None:
-        """Remove this side's halves: the run is finished and its model saved."""
+        """Remove this side's checkpoints: the run is finished and its model saved."""
         self._checkpoints.forget(self._contract.run_id)
 
     def _write(self, mark: Mark, arrays: Arrays, facts: Facts) -> None:
@@ -188,7 +188,7 @@ class Keeper(Secret):
         self._session.log.emit(CHECKPOINT_WRITTEN, step=mark.updates)
         self.last = mark
 
-    def _half(self) -> tuple[Arrays, Facts]:
+    def _state(self) -> tuple[Arrays, Facts]:
         trees, arrays = self._states()
         arrays["share"] = self._machine.share_between_steps
         facts = {
@@ -218,7 +218,7 @@ class Keeper(Secret):
             raise CheckpointMismatchError(
                 f"the checkpoint holds {', '.join(sorted(trees))}, and the program registers "
                 f"{', '.join(sorted(self._parts))}",
-                hint="go on with the program that the run began with",
+                hint="resume with the program that the run began with",
             )
         for name, part in self._parts.items():
             _load(part, rebuild(trees[name], saved.arrays), name=name)
@@ -249,5 +249,5 @@ def _load(part: Any, state: Any, *, name: str) -> None:
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointMismatchError(
             f"the checkpoint's {name} is of another kind or shape",
-            hint="go on with the networks and the optimiser that the run began with",
+            hint="resume with the networks and the optimiser that the run began with",
         ) from error

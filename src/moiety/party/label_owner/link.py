@@ -46,7 +46,7 @@ class LabelOwnerLink(Secret):
         return self._machine.open
 
     def receive(self) -> None:
-        """Take blocks, and answer them, until nothing more is due; prepare what comes next meanwhile."""
+        """Take blocks, and answer them, until nothing more is expected; prepare what comes next meanwhile."""
         self._machine.prepare()
         self._session.drive(self._machine)
 

@@ -1,4 +1,4 @@
-"""Scores rows with a saved model: each side loads its half, the label owner gets the scores."""
+"""Scores rows with a saved model: each side loads its own, the label owner gets the scores."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -60,7 +60,7 @@ def predict(
 
     Raises:
         DataError: half the rows have categories in an own column that no training row had.
-        CheckpointError: this side's half is missing, damaged or of another shape.
+        CheckpointError: this side's model is missing, damaged or of another shape.
         ContractMismatchError, PolicyError: the parties do not agree.
 
     Leaks:
@@ -108,7 +108,7 @@ def _load(folder: Path) -> tuple[Arrays, Facts]:
     arrays, facts = load_model(folder)
     if not {"model", "updates", "target"} <= facts.keys() or not {"share", "bias"} <= arrays.keys():
         raise CheckpointMismatchError(
-            f"{folder} holds no label owner's half of a model",
+            f"{folder} holds no label owner's side of a model",
             hint="each party needs a folder of its own",
         )
     return arrays, facts

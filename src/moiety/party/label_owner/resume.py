@@ -1,4 +1,4 @@
-"""How a label owner finds the run that it goes on with, and agrees with the data owner from where.
+"""How a label owner finds the run that it resumes, and agrees with the data owner from where.
 
 Imported by the label owner's run.
 """
@@ -25,15 +25,15 @@ class Past(Secret):
     Args:
         folder: the run's.
         settings: of the run file.
-        resume: one is to go on.
-        listener: told from where it goes on.
+        resume: whether one is resumed.
+        listener: told from where it resumes.
 
     Attributes:
         checkpoints: where they lie.
 
     Raises:
         ConfigError: a new training would be begun over one that is unfinished.
-        CheckpointError: there is none to go on from, or they cannot be decrypted.
+        CheckpointError: there is none to resume from, or they cannot be decrypted.
     """
 
     def __init__(self, folder: Path, settings: Checkpointing, *, resume: bool, listener: Listener) -> None:
@@ -53,7 +53,7 @@ class Past(Secret):
         if saved and saved[0].mark.updates:
             raise ConfigError(
                 f"{folder} holds a training that stopped after step {saved[0].mark.updates}",
-                hint=f"go on with it by --resume, or remove {folder / FOLDER} to begin anew",
+                hint=f"resume it by --resume, or remove {folder / FOLDER} to begin anew",
             )
 
     def _find(self) -> None:
@@ -62,11 +62,11 @@ class Past(Secret):
         self._found = self.checkpoints.saved(run) if run is not None else []
         if not self._found:
             raise CheckpointCorruptError(
-                "there is no checkpoint to go on from", hint="train without --resume to begin anew"
+                "there is no checkpoint to resume from", hint="train without --resume to begin anew"
             )
 
     def terms(self, now: LabelOwnerTerms) -> LabelOwnerTerms:
-        """Return the terms to propose: those of the run that goes on, where one does.
+        """Return the terms to propose: those of the run that is resumed, where one is.
 
         Raises:
             CheckpointMismatchError: the run file or the table is not the run's any more.
@@ -107,7 +107,7 @@ class Past(Secret):
         self._restored = next(saved for saved in self._found if saved.mark == mark)
         session.transcript.continue_from(mark.transcript)
         self.checkpoints.drop_newer(contract.run_id, mark)
-        self._listener.say(f"the run goes on after step {mark.updates}")
+        self._listener.say(f"the run resumes after step {mark.updates}")
         return self._restored
 
     def seed(self) -> Seed:
@@ -116,7 +116,7 @@ class Past(Secret):
         return Seed(bytes.fromhex(fact(self._restored, "seed", str)))
 
     def share(self) -> dict[str, Any]:
-        """Return the arguments of `open_machine` that a run which goes on has."""
+        """Return the arguments of `open_machine` that a resumed run has."""
         if self._restored is None:
             return {}
         if "share" not in self._restored.arrays:

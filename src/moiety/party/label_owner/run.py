@@ -1,4 +1,4 @@
-"""An open training run: hands out batches in the agreed order and saves this side's half.
+"""An open training run: hands out batches in the agreed order and saves this side of the model.
 
 Imported by the trainer and users.
 """
@@ -55,8 +55,8 @@ class LabelOwnerRun(Secret):
         target: raw targets of all rows.
         own: own columns; None when there are none.
         seed: of this side's rounding, its part of the weights and its networks.
-        checkpoints: where this side keeps its halves of unfinished runs.
-        restored: the checkpoint that the run goes on from; None for a new run.
+        checkpoints: where this side keeps its checkpoints of unfinished runs.
+        restored: the checkpoint that the run resumes from; None for a new run.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class LabelOwnerRun(Secret):
     def keep(self, **parts: Any) -> None:
         """Register what belongs to the training's state: checkpoints are then taken as the run file says.
 
-        The interactive layer is kept in any case. In a run that goes on, the state is restored here. A
+        The interactive layer is kept in any case. In a resumed run, the state is restored here. A
         checkpoint is taken between two batches of `batches("train")`, so networks and optimisers must have
         made their step by then.
 
@@ -183,7 +183,7 @@ class LabelOwnerRun(Secret):
 
         Raises:
             LocalProtocolError: a step is open, or nothing was registered by `keep`.
-            CheckpointError: this side's half cannot be written.
+            CheckpointError: this side's checkpoint cannot be written.
 
         Leaks:
             To the data owner, that a checkpoint is taken.
@@ -195,7 +195,7 @@ class LabelOwnerRun(Secret):
     def batches(self, split: str) -> Iterator[Batch]:
         """Yield the batches of one pass: "train", "validation" or "test".
 
-        Each call for "train" is the next epoch, in the order that both parties drew; a run that goes on
+        Each call for "train" is the next epoch, in the order that both parties drew; a resumed run
         leaves out the batches that are done. PyTorch's generator is set for each training batch from this
         side's seed, so that dropout does not depend on restarts.
 
@@ -220,7 +220,7 @@ class LabelOwnerRun(Secret):
             yield self._batch(handle)
 
     def _training_batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield what is left of an epoch; the state is saved between two batches where it is due."""
+        """Yield what is left of an epoch; the state is saved between two batches when it is time."""
         handles = self.schedule.batches(Split.TRAIN, epoch=epoch)
         first, self._first_batch = self._first_batch, 0
         for handle in handles[first:]:
@@ -235,7 +235,7 @@ class LabelOwnerRun(Secret):
         return Batch(rows=handle, target=self.encoded[torch.from_numpy(rows)], features=features)
 
     def _at(self, place: Place) -> None:
-        """Note a step boundary, where a checkpoint may be due and an interrupt is obeyed."""
+        """Note a step boundary, where a checkpoint may be taken and an interrupt is obeyed."""
         if self.link.in_step:
             return
         asked = self.interrupts is not None and self.interrupts.asked
@@ -244,10 +244,10 @@ class LabelOwnerRun(Secret):
             self.interrupts.stop_if_asked()
 
     def save(self, top: nn.Module) -> Path:
-        """Finish the run: both sides save their half, and the session ends.
+        """Finish the run: both sides save their model, and the session ends.
 
         Returns:
-            The folder that this side's half is in.
+            The folder that this side's model is in.
 
         Raises:
             LocalProtocolError: a step is open, or no layer was made.
@@ -315,7 +315,7 @@ def open_run(
 
     Args:
         path: the run file.
-        resume: go on with the unfinished run of this run file, from the newest checkpoint that both hold.
+        resume: resume the unfinished run of this run file, from the newest checkpoint that both hold.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
         listener: told what happens until the run is open, and events until it ends.
@@ -326,7 +326,7 @@ def open_run(
         TransportError: no connection to the data owner.
         AlignmentError: the tables have no row in common.
         ContractMismatchError, PolicyError: the parties do not agree.
-        CheckpointError: there is no checkpoint to go on from, or the run file is not the run's any more.
+        CheckpointError: there is no checkpoint to resume from, or the run file is not the run's any more.
 
     Leaks:
         To the data owner: where there are id columns, what an alignment shows; row count, order digest and
@@ -360,7 +360,7 @@ def _begun(
     table: Table,
     randomness: Randomness,
 ) -> LabelOwnerRun:
-    """Take up the run that goes on, or begin a new one."""
+    """Take up the run that is resumed, or begin a new one."""
     restored = past.agree(session, contract)
     if restored is not None:
         session.log.emit(RUN_RESUMED, step=restored.mark.updates)

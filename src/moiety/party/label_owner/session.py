@@ -159,7 +159,7 @@ def require_end(contract: Contract, *, updates: int) -> None:
 
 
 def finish(session: Session) -> None:
-    """Tell the data owner that the run is complete and wait until it has saved its half.
+    """Tell the data owner that the run is complete and wait until it has saved its side.
 
     Raises:
         RemoteProtocolError: something else came.

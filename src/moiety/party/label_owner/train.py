@@ -68,7 +68,7 @@ class Watcher(Listener):
             self.leakage[attack] = max(reached, self.leakage.get(attack, 0.0))
 
     def state(self) -> dict[str, float]:
-        """Return what a saved run needs to go on; of an epoch under way, the leak counts from its restart."""
+        """Return what a resumed run needs; of an epoch under way, the leak counts from its restart."""
         return dict(self.leakage)
 
     def load(self, state: dict[str, float]) -> None:
@@ -99,7 +99,7 @@ def train(
 
     Args:
         path: the run file.
-        resume: go on with its unfinished training.
+        resume: resume its unfinished training.
         listener: told how it goes.
         channel: an open connection; made from the run file when left out.
         randomness: where seeds come from; the operating system when left out.
