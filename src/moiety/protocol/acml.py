@@ -106,6 +106,7 @@ def _message(activation_ND: NDArray[np.int16]) -> RingArray:
 
 def _multiplier(words_KN: RingArray) -> NDArray[np.int64]:
     """Return ring integers as signed multipliers."""
+    # A share is uniform, so its multiplier has 63 bits and a sign, whatever W is (ADR 0011).
     return np.ascontiguousarray(words_KN).view(np.int64)
 
 

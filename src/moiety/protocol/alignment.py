@@ -149,6 +149,8 @@ class Alignment(Secret, ABC):
         Leaks:
             To the peer: the number of own ids, which of its own ids are common, and nothing else.
         """
+        # One alignment, one scalar: a second one under the same scalar would let a peer test ids of its
+        # choice one by one (ADR 0015).
         if self._closed or self._result is not None:
             raise LocalProtocolError("the alignment is over")
         try:

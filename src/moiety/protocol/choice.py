@@ -62,6 +62,7 @@ class Candidates(Secret):
 
     def matrix(self, *, epochs: int) -> NDArray[np.int16]:
         """Return P, int16 (D K, L E); epochs that never came are 0."""
+        # Epochs that never came are 0 and not left out: the width of P would say how many there were.
         size = self._shares[0].size
         matrix = np.zeros((size, epochs, LIMBS), dtype=np.int16)
         for epoch, share_DK in enumerate(self._shares):

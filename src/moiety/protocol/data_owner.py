@@ -143,6 +143,8 @@ class DataOwner(Machine):
                 f"where REQUEST of step {self._step + 1}, block 0 of 1, was expected"
             )
         request = decode_request(block.payload)
+        # Checked against the public schedule and charged before a row is touched: an answer, or the time it
+        # takes, must not come before the policy (ADR 0008).
         self._check(request)
         rows = self._contract.schedule.rows_of(request.handle)
         self._charge(request, rows)
@@ -154,6 +156,8 @@ class DataOwner(Machine):
 
     def _check(self, request: Request) -> None:
         handle = request.handle
+        # A wrong count would make Enc(W) of other weights pass for these, and z be of a W that neither side
+        # has.
         if request.updates != self._updates:
             raise RemoteProtocolError(f"the peer counts {request.updates} updates, this side {self._updates}")
         if not self._contract.schedule.contains(handle):
@@ -165,6 +169,8 @@ class DataOwner(Machine):
         asked = (handle.epoch, handle.batch)
         if self._chosen:
             raise RemoteProtocolError("a training batch came after the best epoch was chosen")
+        # In the order of the schedule and once each: a label owner that could choose rows could choose
+        # combinations of them (ADR 0006).
         if not self._contract.training or handle.split is not Split.TRAIN or asked != self._next:
             raise RemoteProtocolError(
                 f"training batch {asked} of split {handle.split.name} came where {self._next} was expected"
@@ -189,12 +195,14 @@ class DataOwner(Machine):
 
     def _keep_candidate(self) -> None:
         """Keep the share of W at an epoch's end, whatever the label owner thinks of it."""
+        # Every epoch's, without asking whether it was good: which is depends on labels (ADR 0018).
         if self._contract.keeps_best and not self._next[1]:
             self.candidates.keep(self._share)
 
     def _accept_choice(self, block: Block) -> Iterator[Block]:
         if not self._contract.keeps_best or self._chosen or block.step != self._step + 1:
             raise RemoteProtocolError(f"CHOICE of step {block.step} came where none was expected")
+        # Only where the training may end: a choice is the last word, and nothing trains after it.
         self.require_end()
         self._chosen, self._step = True, block.step
         self._begin(State.CHOICE, self._contract.flow.choice)
@@ -217,6 +225,7 @@ class DataOwner(Machine):
 
     def _share_of_z(self, share_NK: RingArray) -> RingArray:
         """Return own share of x W_label, x W_data and the dither: with the peer's share, that is z."""
+        # Keyed by what the row holds and by this W, so that asking again cannot average it away (ADR 0005).
         rho = dither(self._dither_key, self._share, self._digest_N)
         return share_NK + matmul(self._activation_ND, self._share) + rho
 

@@ -49,6 +49,8 @@ def dither(key: Seed, weights_DK: RingArray, digests_N: RowDigests) -> RingArray
         digests_N: contents of the rows, from `row_digests`.
     """
     columns = weights_DK.shape[1]
+    # The share and not a step's number: a number could be set back by a restart, and rho with it be used for
+    # another W.
     contents = blake2b(np.ascontiguousarray(weights_DK).tobytes(), digest_size=32).digest()
     words = _function_of(derive(key, b"dither", contents), digests_N, columns)
     return (words >> np.uint64(64 - DITHER_BITS)) - np.uint64(2 ** (DITHER_BITS - 1))

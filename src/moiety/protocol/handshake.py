@@ -223,10 +223,12 @@ def read_public_key(
         raise RemoteProtocolError(f"{block.kind.name} came where PUBLIC_KEY was expected")
     scheme = contract.schemes.get(key_holder)
     size = 0 if scheme is None else scheme.public_key_bytes
+    # Measured before it is read: the scheme's own checks cost a transform, and a peer may send anything.
     if len(block.payload) != size:
         raise MalformedMessageError(f"a public key of {len(block.payload)} bytes came instead of {size}")
     if scheme is None:
         return None
+    # From both nonces, the data owner's drawn last: the key holder cannot choose pk1 (ADR 0014).
     seed = contract.public_seed(key_holder)
     return scheme.evaluator(public_key=block.payload, public_seed=seed, threads=threads)
 

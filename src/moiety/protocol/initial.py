@@ -66,6 +66,7 @@ def right_factor(seed: Seed, *, in_features: int, out_features: int) -> RingArra
     An entry of L R then has the variance in_features x 1/3 x 1/in_features^2 = 1 / (3 in_features), which is
     that of `torch.nn.Linear`, uniform in +-1 / sqrt(in_features).
     """
+    # Neither factor alone says anything of L R in expectation; a summand of W_0 did (ADR 0010).
     reals = _uniform(seed, b"right factor", rows=in_features, columns=out_features)
     return encode(reals * np.sqrt(3) / in_features, scale_bits=GRADIENT_BITS)
 

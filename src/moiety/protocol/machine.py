@@ -141,6 +141,8 @@ class Machine(Secret, ABC):
         """Take the peer's next block; return what answers it, once nothing of the peer's is missing."""
         waiting = next((each for each in self._expected if not each[1].complete), None)
         if waiting is None:
+            # One state, one message: what comes early is not kept for later, so that a peer cannot fill
+            # memory.
             raise RemoteProtocolError(f"{block.kind.name} came where nothing was expected")
         send, collector = waiting
         if collector.receive(block):

@@ -32,6 +32,8 @@ class Reuse:
         if send.of is None:
             return False
         product = send.of.product
+        # Both parties and the forecast count alike from public numbers: nobody has to say what it still
+        # holds.
         if send.serves is Serves.WEIGHTS:
             now = (updates, self._contract.plan(product, rows).request_layout)
             before, self._weights[product] = self._weights.get(product), now
