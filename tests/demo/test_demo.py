@@ -45,7 +45,7 @@ def test_demo_trains_in_two_processes_and_compares(tmp_path: Path, capfd: pytest
         "test KS",
         "bank sent",
         "peak memory: bank ",
-        " MB, telco ",
+        "B, telco ",
         "log2 q = 141",
         "data owner learnt: ",
         "label owner learnt: 32 values of z for each training row",

@@ -27,7 +27,6 @@ from moiety.config import (
     load_data_owner_run,
     load_label_owner_run,
 )
-from moiety.config.listener import Listener
 from moiety.contract.terms import field_label
 from moiety.crypto.sampling import SystemRandomness
 from moiety.demo.local import attach_data_owner
@@ -89,18 +88,15 @@ class Recorded:
         return [str(load_model(run.folder)[1]["model"]) for run in self.runs]
 
 
-class Steps(Listener):
+class Steps(Heard):
     """Counts steps, and keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.count = 0
-        self.said: list[str] = []
 
     def step(self, **_: Any) -> None:
         self.count += 1
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 def copied(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:

@@ -116,7 +116,7 @@ def _disclosure_lines(disclosure: Disclosure) -> list[str]:
     stated = {field_label(name): value for name, value in flat(disclosure.stated).items()}
     return [
         f"what {disclosure.peer} will be told in the handshake:",
-        *pairs({name: "none" if value == "" else value for name, value in stated.items()}),
+        *pairs(stated),
         "",
         f"what {disclosure.peer} will be sent after it:",
         *pairs(disclosure.sent),

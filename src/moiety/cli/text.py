@@ -66,7 +66,7 @@ def said(value: Any) -> str:
         return ", ".join(map(str, value)) or "nothing"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {each}" for name, each in value.items())
-    return "no limit" if value is None else str(value)
+    return "no limit" if value is None else str(value) or "none"
 
 
 def size(count: float) -> str:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from moiety.config.listener import SILENT, Listener
 from moiety.contract.products import Role
 from moiety.errors import (
     MalformedMessageError,
@@ -66,8 +67,10 @@ class Recovery:
         redial: makes connections.
         connect_seconds: how long the two sides may be without a connection, from when this side noticed.
         answer_seconds: how long a connected peer may work before it answers RECONNECT.
-        notice: told what happens, in a sentence.
         wait: waits between two attempts, seconds.
+
+    Attributes:
+        listener: told when a connection is lost and replaced; the session sets it.
     """
 
     def __init__(
@@ -76,11 +79,10 @@ class Recovery:
         *,
         connect_seconds: float,
         answer_seconds: float,
-        notice: Callable[[str], None] = lambda _: None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.redial = redial
-        self.notice = notice
+        self.listener: Listener = SILENT
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._wait = wait
@@ -100,7 +102,7 @@ class Recovery:
         """
         left, pause = self._connect_seconds, FIRST_WAIT_SECONDS
         self._count_damage(lost)
-        self.notice(f"the connection was lost; trying to connect again for {left:g} s")
+        self.listener.say(f"the connection was lost; trying to connect again for {left:g} s")
         while True:
             started = time.monotonic()
             channel = self._connect(max(left, 0.0))
@@ -118,7 +120,7 @@ class Recovery:
             except BaseException as error:
                 self._refuse(channel, window, error)
                 raise
-            self.notice("connected again")
+            self.listener.say("connected again")
             return channel
 
     def _count_damage(self, error: MoietyError) -> None:

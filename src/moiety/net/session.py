@@ -110,7 +110,7 @@ class Session:
         """Tell events, and sentences when a connection is lost and replaced, from now on."""
         self.log.tell(listener)
         if self._recovery is not None:
-            self._recovery.notice = listener.say
+            self._recovery.listener = listener
 
     def send(self, blocks: Iterable[Block]) -> None:
         """Send blocks as they are computed; waits while the peer has acknowledged too little.

@@ -34,7 +34,7 @@ from moiety.protocol.resume import (
     terms_to_save,
 )
 from moiety.protocol.state import DataOwnerState
-from moiety.store.checkpoints import Checkpoints, Saved
+from moiety.store.checkpoints import Checkpoints, Saved, fact
 from moiety.store.files import Arrays, Facts
 from moiety.store.tree import flatten, rebuild
 
@@ -54,7 +54,7 @@ class ResumedRun(Start):
     @property
     def order(self) -> str:
         """The seed of the row order, in hexadecimal: that of the run's first session."""
-        return str(_fact(self.saved[0], "order", str))
+        return str(fact(self.saved[0], "order", str))
 
     def check(self, contract: Contract, *, table: str) -> None:
         """Refuse to resume under other terms, or with other values.
@@ -63,7 +63,7 @@ class ResumedRun(Start):
             CheckpointMismatchError: naming the field and both values, or the table.
         """
         newest = self.saved[0]
-        terms = _fact(newest, "terms", dict)
+        terms = fact(newest, "terms", dict)
         require_same(terms, contract.data_owner, whose="own")
         require_same(terms, contract.label_owner, whose="peer")
         require_same_table(newest.facts, table)
@@ -84,8 +84,8 @@ def find_run(checkpoints: Checkpoints, run: str) -> ResumedRun | None:
     if not saved:
         return None
     return ResumedRun(
-        weight_seed=Seed(bytes.fromhex(_fact(saved[0], "weight_seed", str))),
-        preparation=Preparation.from_json(_fact(saved[0], "preparation", str)),
+        weight_seed=Seed(bytes.fromhex(fact(saved[0], "weight_seed", str))),
+        preparation=Preparation.from_json(fact(saved[0], "preparation", str)),
         arrays=saved[0].arrays,
         run=run,
         saved=saved,
@@ -137,7 +137,7 @@ def restore(saved: Saved, machine: DataOwner, prepared: Prepared) -> None:
     Raises:
         CheckpointCorruptError: it does not fit together.
     """
-    trees = _fact(saved, "parts", dict)
+    trees = fact(saved, "parts", dict)
     machine.candidates.load(rebuild(trees["candidates"], saved.arrays))
     if prepared.trained is not None:
         prepared.trained.load(rebuild(trees["features"], saved.arrays), saved.arrays)
@@ -230,17 +230,3 @@ class OwnCheckpoints(Secret):
             trees[name], own = flatten(part, name=name)
             arrays |= own
         return trees, arrays
-
-
-def _fact(saved: Saved, name: str, kind: type[Any]) -> Any:
-    """Return a fact of a checkpoint.
-
-    Raises:
-        CheckpointCorruptError: it has none of that name, or of another type.
-    """
-    value = saved.facts.get(name)
-    if not isinstance(value, kind):
-        raise CheckpointCorruptError(
-            f"a checkpoint holds no {name}", hint="give each party a folder of its own"
-        )
-    return value
