@@ -1,25 +1,23 @@
 """Row 14: what a label owner that deviates can do with a data owner that decrypts. Shapes as in `acml`."""
 
-import ast
-import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from moiety.contract.flow import Form, flow_of
 from moiety.contract.products import Product, Role
 from moiety.contract.schedule import Split
 from moiety.crypto.packing import PackingPlan
 from moiety.crypto.parameters import ParameterSet, transform
 from moiety.crypto.ring import RingArray
-from moiety.protocol import acml, blind, data_owner, joint
 from moiety.protocol.handshake import make_keys
 from moiety.protocol.messages import Block, Kind, Request, encode_request
 from moiety.protocol.product import read_matrix
 from moiety.protocol.simulate import Pair
+from tests.protocol.test_joint import RecordedPair, contract_for
 from tests.support.attack_tools import join_residues
-from tests.support.pair import contract_of, data_terms, label_terms, table_of
+from tests.support.pair import contract_of, data_terms, label_terms, table_of, training_handles
 from tests.support.randomness import RecordedRandomness
 
 WORDS = {"protocol": "acml", "reveals": "gradients"}
@@ -91,34 +89,40 @@ def test_decryption_feedback_gives_the_key_from_two_answers() -> None:
     assert found_NK.any()
 
 
-def decryptions(module: object, name: str) -> list[str]:
-    """The methods of a class, or the functions of its module, that decrypt or call one that does."""
-    tree = ast.parse(inspect.getsource(module))  # type: ignore[arg-type]
-    return [
-        definition.name
-        for definition in _functions(tree, name)
-        for node in ast.walk(definition)
-        if isinstance(node, ast.Attribute | ast.Name)
-        and (node.attr if isinstance(node, ast.Attribute) else node.id) in {"decrypt", "read_gradient"}
-    ]
+class Unused:
+    """A key that must not be needed."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"the data owner's key was asked to {name}")
 
 
-def _functions(tree: ast.Module, name: str) -> Iterator[ast.FunctionDef]:
-    for definition in tree.body:
-        if isinstance(definition, ast.ClassDef) and definition.name == name:
-            yield from (node for node in definition.body if isinstance(node, ast.FunctionDef))
+def step_without_the_data_owners_key(protocol: str) -> None:
+    """Run a training step, with a key at the data owner that nothing may touch."""
+    contract = contract_for(protocol, activations="fixed" if protocol == "blind" else "trained")
+    pair, handle = RecordedPair(contract), training_handles(contract)[0]
+    pair.data_owner._own_keys = Unused()  # type: ignore[assignment]
+    pair.step(handle)
 
 
-@pytest.mark.parametrize(("module", "name"), [(acml, "AcmlDataOwner"), (joint, "JointDataOwner")])
-def test_decryption_by_the_data_owner_is_seen(module: object, name: str) -> None:
-    """Control of the next test: where a data owner decrypts what its peer made, the walk finds it."""
-    assert decryptions(module, name)
+@pytest.mark.parametrize("protocol", ["acml", "joint"])
+def test_decryption_by_the_data_owner_is_seen(protocol: str) -> None:
+    """Control of the next test: a data owner that decrypts what its peer made shows in table and key."""
+    assert answered_to_the_data_owner(protocol)
+    with pytest.raises(AssertionError, match="was asked to"):
+        step_without_the_data_owners_key(protocol)
+
+
+def answered_to_the_data_owner(protocol: str) -> list[Kind]:
+    """The messages that the data owner would have to decrypt, in every part of a protocol."""
+    flow = flow_of(protocol)
+    sends = (*flow.opening, *flow.steps, *flow.choice)
+    return [each.kind for each in sends if each.form is Form.RESPONSE and each.sender is Role.LABEL_OWNER]
 
 
 def test_blind_has_no_decryption_by_the_data_owner() -> None:
-    """By construction: in `blind` the data owner has no key, and no line that decrypts."""
-    assert decryptions(data_owner, "DataOwner") == []
-    assert decryptions(blind, "BlindDataOwner") == []
+    """By construction: in `blind` no answer under encryption goes to the data owner, and it has no key."""
+    assert answered_to_the_data_owner("blind") == []
+    step_without_the_data_owners_key("blind")
     contract = contract_of()
     assert set(contract.schemes) == {Role.LABEL_OWNER}
     assert make_keys(contract, Role.DATA_OWNER, randomness=RecordedRandomness(b"none")) is None

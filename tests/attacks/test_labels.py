@@ -18,7 +18,7 @@ from moiety.demo.local import simulate
 from moiety.errors import LocalProtocolError, RemoteProtocolError
 from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import AdaptiveStep
-from moiety.party.data_owner.session import DataOwnerParty
+from moiety.party.data_owner.session import DataOwnerSession
 from moiety.party.label_owner.result import Result
 from moiety.protocol.blind import BlindDataOwner
 from moiety.protocol.choice import encode_epoch
@@ -206,14 +206,14 @@ def trained_blocks(
     rewrite_table(folder / "bank" / "labels.parquet", with_column("target", target_N.tolist()))
     configure(files.label_owner, {name.replace("__", "."): value for name, value in settings.items()})
     seen: list[Block] = []
-    receive = DataOwnerParty.receive
+    receive = DataOwnerSession.receive
 
-    def watched(party: DataOwnerParty, block: Block) -> Iterator[Block]:
+    def watched(session: DataOwnerSession, block: Block) -> Iterator[Block]:
         seen.append(block)
-        yield from receive(party, block)
+        yield from receive(session, block)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DataOwnerParty, "receive", watched)
+        patch.setattr(DataOwnerSession, "receive", watched)
         result = simulate(files.label_owner, files.data_owner, randomness=RecordedRandomness(b"row 26"))
     return seen, result
 

@@ -25,7 +25,7 @@ from moiety.net.channel import MAX_FRAME_BYTES, MemoryChannel, memory_pair
 from moiety.net.frame import HEADER_BYTES, Frame, decode_frame, encode_frame
 from moiety.net.reconnect import Recovery
 from moiety.net.session import Session
-from moiety.net.window import Numbering
+from moiety.net.window import Window
 from moiety.party.label_owner.session import finish
 from moiety.protocol.messages import Block, Kind
 from tests.support.pair import (
@@ -50,10 +50,11 @@ BOUND = {"contract": b"c" * 32, "session": b"s" * 16}
 CONTRACT = contract_of()
 
 
-def believing(numbering: Numbering, frame: Frame, *, size: int) -> None:
+def believing(window: Window, frame: Frame, *, size: int) -> None:
     """A broken check of the next frame: it counts, and looks at nothing."""
-    del frame, size
-    numbering._received += 1
+    del size
+    window._received += 1
+    window._inbox.append(frame.block)
 
 
 def session_pair() -> tuple[Session, Session, MemoryChannel, MemoryChannel]:
@@ -98,7 +99,7 @@ def test_replay_reorder_and_drop(
     """
     assert delivered(intact) == ([0, 1, 2, 3], None)
     assert delivered(attack) == (before, OutOfOrderError)
-    monkeypatch.setattr(Numbering, "take", believing)
+    monkeypatch.setattr(Window, "put", believing)
     # `reorder` keeps its frame in a closure, so that the control needs one of its own.
     fresh = reorder(1) if through == [0, 2, 1, 3] else attack
     assert delivered(fresh) == (through, None)
@@ -164,7 +165,7 @@ def test_replay_of_another_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
     both = parties(CONTRACT, incoming=replay)
     require_nothing_applied(both, step(both), RemoteProtocolError)
-    monkeypatch.setattr(Numbering, "check_binding", lambda *_: None)
+    monkeypatch.setattr(Window, "check_binding", lambda *_: None)
     broken = parties(CONTRACT, incoming=replay)
     assert step(broken) is None
     assert broken.weights().tobytes() != honest_weights()
@@ -224,7 +225,7 @@ def test_reflected_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RemoteProtocolError, match="both sides say they are the label owner"):
         finish(session)
     assert session.closed
-    monkeypatch.setattr(Numbering, "check_role", lambda *_: None)
+    monkeypatch.setattr(Window, "check_role", lambda *_: None)
     broken, other_end = reflecting()
     finish(broken)
     assert not other_end.inbox
@@ -338,13 +339,13 @@ def test_replayed_or_altered_reconnect(change: dict[str, object]) -> None:
     Control: the test above. Ours: a typed error; the session is closed, sends and takes nothing.
     """
     attacker = Attacker()
-    kept = attacker.session._numbering.kept
+    kept = attacker.session._window.retained
     with pytest.raises(RemoteProtocolError) as caught:
         attacker.answer(reconnect(**change), third_answer())
     assert not isinstance(caught.value, PeerAbortedError)
     assert attacker.session.closed
-    assert attacker.session._numbering.kept == kept
-    assert attacker.session._numbering._received == 2
+    assert attacker.session._window.retained == kept
+    assert attacker.session._window._received == 2
     kinds = [decode_frame(data).block.kind for data in attacker.wire.sent[Role.LABEL_OWNER][4:]]
     assert kinds == [Kind.RECONNECT, Kind.ABORT]
 
@@ -352,12 +353,12 @@ def test_replayed_or_altered_reconnect(change: dict[str, object]) -> None:
 def test_reconnect_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control of what RECONNECT may claim: without the check, the peer is never sent a block it lacks."""
 
-    def believe(numbering: Numbering, frame: Frame) -> int:
-        assert numbering._outbox is not None
-        numbering._outbox.acknowledge(frame.acknowledged)
-        return frame.sequence - numbering._received
+    def believe(window: Window, frame: Frame) -> int:
+        assert window._outbox is not None
+        window._outbox.acknowledge(frame.acknowledged)
+        return frame.sequence - window._received
 
-    monkeypatch.setattr(Numbering, "take_reconnect", believe)
+    monkeypatch.setattr(Window, "take_reconnect", believe)
     attacker = Attacker()
     _, *again = attacker.answer(reconnect(acknowledged=5), third_answer())
     assert again == []

@@ -13,7 +13,8 @@ from moiety.errors import MoietyError, PeerPolicyError, PolicyError
 from moiety.net.channel import MemoryChannel, memory_pair
 from moiety.net.session import Session
 from moiety.party.data_owner.features import open_ledger, read_features
-from moiety.party.data_owner.session import DataOwnerParty, answer
+from moiety.party.data_owner.party import DataOwnerParty
+from moiety.party.data_owner.session import DataOwnerSession, answer
 from moiety.party.label_owner.run import LabelOwnerRun, open_run
 from moiety.store.checkpoints import open_checkpoints
 from moiety.store.ledger import read_ledger
@@ -43,7 +44,7 @@ def connected(files: Files) -> tuple[MemoryChannel, Callable[[], None]]:
     own_end, peer_end = memory_pair()
     ledger = open_ledger(settings)
     party = DataOwnerParty(
-        settings,
+        settings=settings,
         table=read_features(settings),
         ledger=ledger,
         randomness=RecordedRandomness(b"data owner"),
@@ -51,11 +52,12 @@ def connected(files: Files) -> tuple[MemoryChannel, Callable[[], None]]:
         checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=lambda _: None),
     )
     session = Session(peer_end, role=Role.DATA_OWNER, deadline_seconds=0.0)
+    own = DataOwnerSession(party, session)
 
     def pump() -> None:
         try:
             while peer_end.inbox and not session.closed:
-                answer(session, party)
+                answer(own, session)
         except MoietyError as error:
             session.abort(error)
 

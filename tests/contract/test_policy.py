@@ -15,8 +15,9 @@ from moiety.contract.policy import (
     Asks,
     Meter,
     check_batches,
+    check_budgets,
     check_choices,
-    check_run,
+    check_width,
     exceeded,
     require,
 )
@@ -108,17 +109,17 @@ def test_meter_charging_no_rows() -> None:
 @pytest.mark.parametrize("out_features", [5, 6])
 def test_run_with_a_layer_as_wide_as_the_table(out_features: int) -> None:
     with pytest.raises(PolicyError) as caught:
-        check_run(Policy(), before=NOTHING, in_features=5, out_features=out_features, asks=Asks(passes=1))
+        check_width(Policy(), in_features=5, out_features=out_features)
     assert (caught.value.limit, caught.value.allowed) == ("wide_layer", "false")
-    allowed = Policy(wide_layer=True)
-    check_run(allowed, before=NOTHING, in_features=5, out_features=out_features, asks=Asks(passes=1))
+    check_width(Policy(wide_layer=True), in_features=5, out_features=out_features)
+    check_width(Policy(), in_features=out_features + 1, out_features=out_features)
 
 
 def test_run_at_and_over_the_budget_of_all_passes() -> None:
     policy, before = Policy(released_z_per_row=50), Totals(released_z_per_row=10)
-    check_run(policy, before=before, in_features=9, out_features=4, asks=Asks(passes=10))
+    check_budgets(policy, before=before, out_features=4, asks=Asks(passes=10))
     with pytest.raises(PolicyError, match="released_z_per_row 50, and 54"):
-        check_run(policy, before=before, in_features=9, out_features=4, asks=Asks(passes=11))
+        check_budgets(policy, before=before, out_features=4, asks=Asks(passes=11))
 
 
 def test_batches_at_and_under_the_smallest() -> None:
@@ -171,12 +172,12 @@ def test_meter_counts_a_run_when_it_begins_and_not_when_it_goes_on() -> None:
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [("steps", 29), ("runs", 2)])
-def test_check_run_covers_steps_and_runs(limit: str, allowed: int) -> None:
+def test_check_budgets_covers_steps_and_runs(limit: str, allowed: int) -> None:
     before, asks = Totals(steps=20, runs=2), Asks(passes=1, steps=10, runs=1)
     covered, exhausted = (Policy.model_validate({limit: number}) for number in (allowed + 1, allowed))
-    check_run(covered, before=before, in_features=9, out_features=4, asks=asks)
+    check_budgets(covered, before=before, out_features=4, asks=asks)
     with pytest.raises(PolicyError) as caught:
-        check_run(exhausted, before=before, in_features=9, out_features=4, asks=asks)
+        check_budgets(exhausted, before=before, out_features=4, asks=asks)
     assert (caught.value.limit, caught.value.allowed, caught.value.asked) == (limit, allowed, allowed + 1)
 
 

@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from moiety.data.drift import FEWEST_ROWS, drift_sentences, stability_index
-from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.preparation import Preparation
+from moiety.data.table import Table
+from moiety.data.table_pass import TablePass
 from moiety.demo.local import simulate
 from moiety.errors import DataError, MoietyError
 from moiety.party.label_owner.predict import predict
 from moiety.party.label_owner.train import Silence
-from tests.data.test_preparation import table
+from tests.data.test_preparation import drifts, table
 from tests.support.parties import (
     ROWS,
     Files,
@@ -38,9 +40,15 @@ def prepared() -> Preparation:
     return Preparation.fit(source, features=source.names, rules={}, rows=np.arange(N))
 
 
+def notes(preparation: Preparation, source: Table, *, training: NDArray[np.int64] | None = None) -> list[str]:
+    passed = TablePass(source, preparation, training=training)
+    passed.stacked()
+    return passed.notes()
+
+
 def test_drift_counts_what_is_missing_unseen_and_outside() -> None:
     later = table(a=[2.0, -1.0, 0.5, None], b=["x", "new", "", "other"], c=[1.0, None, 7.0, None])
-    a, b, c = prepared().drift(later)
+    a, b, c = drifts(prepared(), later)
     assert (a.rows, a.missing, a.newly_missing, a.unseen, a.outside) == (4, 1, 1, 0, 2)
     assert (b.missing, b.newly_missing, b.unseen, b.outside) == (1, 1, 2, 0)
     assert (c.missing, c.newly_missing, c.missing_before, c.outside) == (2, 0, 0.5, 1)
@@ -48,8 +56,8 @@ def test_drift_counts_what_is_missing_unseen_and_outside() -> None:
 
 def test_drift_looks_at_the_rows_it_is_given() -> None:
     later = table(a=[0.5, 2.0], b=["x", "new"], c=[1.0, 1.0])
-    assert not any(each.outside or each.unseen for each in prepared().drift(later, rows=np.array([0])))
-    assert any(each.outside for each in prepared().drift(later, rows=np.array([1])))
+    assert not any(each.outside or each.unseen for each in drifts(prepared(), later, training=np.array([1])))
+    assert any(each.outside for each in drifts(prepared(), later, training=np.array([0])))
 
 
 def test_stability_index_is_the_sum_over_groups() -> None:
@@ -63,17 +71,17 @@ def test_stability_index_is_the_sum_over_groups() -> None:
 def test_a_shift_is_told_from_chance() -> None:
     fresh = words_of("fresh rows", 200).astype(np.float64) * 2.0**-64
     same = table(a=fresh, b=["x", "y", "x", "z"] * 50, c=[1.0, None] * 100)
-    assert not any(each.shifted for each in prepared().drift(same))
+    assert not any(each.shifted for each in drifts(prepared(), same))
     moved = table(a=fresh * 0.5, b=["z"] * 200, c=[None] * 200)
-    assert [each.shifted for each in prepared().drift(moved)] == [True, True, True]
+    assert [each.shifted for each in drifts(prepared(), moved)] == [True, True, True]
     # The same shares of a handful of rows say nothing.
     few = moved.first(FEWEST_ROWS - 1)
-    assert not any(each.shifted for each in prepared().drift(few))
+    assert not any(each.shifted for each in drifts(prepared(), few))
 
 
 def test_sentences_name_the_columns_that_stand_out_and_no_values() -> None:
     later = table(a=UNIFORM * 0.3, b=["x", "secret"] * 200, c=[1.0, None] * 200)
-    first, *others = drift_sentences(prepared().drift(later), what="rows to score")
+    first, *others = drift_sentences(drifts(prepared(), later), what="rows to score")
     assert first.startswith("drift of 400 rows to score against the training rows: 0 values missing")
     assert "200 of unseen categories" in first
     assert [sentence.split(":")[0] for sentence in others] == ["column 'a'", "column 'b'"]
@@ -86,24 +94,22 @@ def test_sentences_name_the_columns_that_stand_out_and_no_values() -> None:
 def test_rows_to_score_of_mostly_unseen_categories_are_refused() -> None:
     later = table(a=UNIFORM, b=["x", "X"] * 200, c=[1.0, None] * 200)
     with pytest.raises(DataError, match=r"column 'b' of t\.csv: 200 of 400 rows have categories") as caught:
-        notes_of_prediction(prepared(), later)
+        notes(prepared(), later)
     assert "as in the table that the model was trained with" in caught.value.hint
     # Fewer than half, or too few rows to tell, are reported and scored.
-    assert (
-        len(notes_of_prediction(prepared(), table(a=UNIFORM, b=["x", "y", "X", "z"] * 100, c=[1.0] * N))) > 1
-    )
-    assert len(notes_of_prediction(prepared(), later.first(FEWEST_ROWS - 1))) > 1
+    assert len(notes(prepared(), table(a=UNIFORM, b=["x", "y", "X", "z"] * 100, c=[1.0] * N))) > 1
+    assert len(notes(prepared(), later.first(FEWEST_ROWS - 1))) > 1
 
 
 def test_notes_of_training_look_at_held_out_rows_and_name_what_is_left_out() -> None:
     source = table(a=[0.0, 1.0, 99.0], b=["x", "y", "new"], k=[5, 5, 5])
     training = np.array([0, 1])
     fitted = Preparation.fit(source, features=source.names, rules={}, rows=training)
-    left_out, total, *_ = notes_of_training(fitted, source, training=training)
+    left_out, total, *_ = notes(fitted, source, training=training)
     assert left_out == "column 'k' is left out: every training row has the same value"
     assert "drift of 1 rows kept from training" in total
     assert "1 of unseen categories, 1 out of range" in total
-    assert len(notes_of_training(fitted, source, training=np.arange(3))) == 1  # nothing is held out
+    assert len(notes(fitted, source, training=np.arange(3))) == 1  # nothing is held out
 
 
 class Notices(Silence):

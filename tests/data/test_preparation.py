@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moiety.config import ColumnRule
-from moiety.data import preparation as preparations
+from moiety.data import prepared_column
 from moiety.data.categories import MAX_CATEGORIES
+from moiety.data.drift import ColumnDrift
 from moiety.data.preparation import Preparation
 from moiety.data.rules import Quantiles, Scaled, fit_rule
 from moiety.data.table import Table
+from moiety.data.table_pass import TablePass
 from moiety.data.usual_rule import FEWEST_IDS
 from moiety.errors import CheckpointCorruptError, ConfigError, DataError
 
@@ -34,6 +36,20 @@ def table(**columns: Any) -> Table:
 def fit(source: Table, rules: Mapping[str, str] | None = None, rows: list[int] | None = None) -> Preparation:
     indices: NDArray[np.int64] = np.array(range(source.rows) if rows is None else rows, np.int64)
     return Preparation.fit(source, features=source.names, rules=rules or {}, rows=indices)
+
+
+def unseen(preparation: Preparation, later: Table) -> dict[str, int]:
+    """Count rows of categories that no training row had, by column."""
+    return {each.name: each.unseen for each in drifts(preparation, later)}
+
+
+def drifts(
+    preparation: Preparation, later: Table, *, training: NDArray[np.int64] | None = None
+) -> list[ColumnDrift]:
+    """Compare rows with the training rows."""
+    passed = TablePass(later, preparation, training=training)
+    passed.stacked()
+    return passed.drifts
 
 
 MIXED = table(
@@ -75,6 +91,7 @@ def test_quantile_rule_counts_every_row_the_same_on_each_fit() -> None:
 
 def test_quantile_rule_of_one_row_works() -> None:
     rule = fit_rule(ColumnRule(rule="quantile"), np.array([3.0]), column="a")
+    assert isinstance(rule, Quantiles)
     assert np.isfinite(rule.transform(np.array([2.0, 3.0, 4.0]))).all()
 
 
@@ -117,7 +134,7 @@ def test_a_table_without_any_use_is_refused() -> None:
 def test_unseen_category_gives_zeros_and_is_counted() -> None:
     preparation = fit(table(a=["x", "y", "z"], b=[1, 2, 3]), {"b": "one-hot"}, rows=[0, 1])
     later = table(a=["z", "y", "w"], b=[1, 3, 2])
-    assert preparation.unseen(later) == {"a": 2, "b": 1}
+    assert unseen(preparation, later) == {"a": 2, "b": 1}
     np.testing.assert_array_equal(preparation.transform(later), [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
@@ -126,13 +143,13 @@ def test_pieces_are_the_same_floats_in_every_size(monkeypatch: pytest.MonkeyPatc
     preparation = fit(MIXED, MIXED_RULES)
     expected_ND = preparation.transform(MIXED)
     found_ND = np.full(expected_ND.shape, np.nan)
-    monkeypatch.setattr(preparations, "_PIECE_VALUES", values)
-    for piece in preparation.pieces(MIXED):
-        rows, inputs = piece.values_nd.shape
-        assert piece.values_nd.size <= max(values, inputs)
+    monkeypatch.setattr(prepared_column, "_PIECE_VALUES", values)
+    for piece in TablePass(MIXED, preparation, training=None):
+        rows, inputs = piece.values_nK.shape
+        assert piece.values_nK.size <= max(values, inputs)
         place = found_ND[piece.first_row :, piece.first_input :][:rows, :inputs]
         assert np.isnan(place).all()
-        place[:] = piece.values_nd
+        place[:] = piece.values_nK
     np.testing.assert_array_equal(found_ND, expected_ND)
 
 
@@ -143,7 +160,7 @@ def test_pieces_read_a_column_once_and_when_it_is_due() -> None:
         read.append(name)
         return MIXED.read(name)
 
-    pieces = fit(MIXED, MIXED_RULES).pieces(replace(MIXED, read=recorded))
+    pieces = iter(TablePass(replace(MIXED, read=recorded), fit(MIXED, MIXED_RULES), training=None))
     for name in MIXED.names:
         next(pieces)
         assert read == list(MIXED.names[: MIXED.names.index(name) + 1])
@@ -152,14 +169,15 @@ def test_pieces_read_a_column_once_and_when_it_is_due() -> None:
 
 def test_pieces_of_a_bad_column_are_refused() -> None:
     preparation = fit(table(a=[1, 2], b=[1, 2]))
-    pieces = preparation.pieces(table(a=[1, 2], b=[1, float("inf")]))
+    pieces = iter(TablePass(table(a=[1, 2], b=[1, float("inf")]), preparation, training=None))
     next(pieces)
     with pytest.raises(DataError, match=r"column 'b' of t\.csv has 1 infinite"):
         next(pieces)
 
 
 def test_piece_repr_shows_no_values() -> None:
-    assert "4711" not in repr(next(fit(table(a=[4711, 1]), {"a": "none"}).pieces(table(a=[4711]))))
+    passed = TablePass(table(a=[4711]), fit(table(a=[4711, 1]), {"a": "none"}), training=None)
+    assert "4711" not in repr(next(iter(passed)))
 
 
 def test_saved_preparation_gives_the_same_floats() -> None:
@@ -338,4 +356,4 @@ def test_column_that_changes_between_text_and_numbers_is_refused() -> None:
     with pytest.raises(DataError, match=r"held text when fitted and holds numbers in t\.csv"):
         fit(table(a=["1", "x"])).transform(table(a=[1, 2]))
     with pytest.raises(DataError, match="held numbers when fitted and holds text"):
-        fit(table(a=[1, 2]), {"a": "one-hot"}).unseen(table(a=["1", "x"]))
+        fit(table(a=[1, 2]), {"a": "one-hot"}).transform(table(a=["1", "x"]))

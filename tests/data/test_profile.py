@@ -5,11 +5,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from moiety.data.preparation import Unfitted
 from moiety.data.profile import (
     ColumnProfile,
+    TableProfile,
     Use,
     profile_column,
-    profile_features,
     profile_table,
     raise_first,
 )
@@ -21,6 +22,10 @@ def table_of(folder: Path, **columns: Any) -> Table:
     path = folder / "t.parquet"
     parquet.write_table(pa.table(columns), path)
     return read_table(path, columns=None)
+
+
+def of_all(table: Table, rules: dict[str, str]) -> TableProfile:
+    return profile_table(table, Unfitted(features=table.names, rules=rules), ids=[])
 
 
 def profiled(folder: Path, values: Any, *, use: Use = "feature") -> ColumnProfile:
@@ -99,19 +104,20 @@ def test_profile_of_a_target_counts_its_classes(tmp_path: Path) -> None:
 def test_profile_of_features_says_what_becomes_of_them(tmp_path: Path) -> None:
     spread = [0.0] * 398 + [1.0, 1000.0]
     table = table_of(tmp_path, a=spread, b=["x", "y"] * 200, c=spread)
-    a, b, c = profile_features(table, ["a", "b", "c"], rules={"c": "quantile"})
+    profile = of_all(table, {"c": "quantile"})
+    a, b, c = profile.columns
     assert a.prepared is not None
     assert b.prepared is not None
     assert c.prepared is not None
     assert (a.prepared.rule, a.prepared.inputs, a.prepared.clipped) == ("standard", 1, 1 / 400)
     assert (b.prepared.rule, b.prepared.inputs, b.prepared.clipped) == ("one-hot", 2, 0)
     assert (c.prepared.rule, c.prepared.clipped) == ("quantile", 0)
-    assert profile_table(table, [a, b, c], ids=[]).inputs == 4
+    assert profile.inputs == 4
 
 
 def test_profile_of_features_names_every_one_that_cannot_be_prepared(tmp_path: Path) -> None:
     table = table_of(tmp_path, a=["x", "y"], b=[1.0, 2.0], c=[1.0, float("inf")])
-    found = profile_table(table, profile_features(table, ["a", "b", "c"], rules={"a": "log"}), ids=[])
+    found = of_all(table, {"a": "log"})
     assert [column.problem is None for column in found.columns] == [False, True, False]
     with pytest.raises(DataError, match=r"'a' of t\.parquet holds text; the rule 'log' needs numbers"):
         raise_first(found)
@@ -119,17 +125,17 @@ def test_profile_of_features_names_every_one_that_cannot_be_prepared(tmp_path: P
 
 def test_profile_of_features_refuses_a_rule_for_no_feature(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not among the features"):
-        list(profile_features(table_of(tmp_path, a=[1.0, 2.0]), ["a"], rules={"b": "log"}))
+        of_all(table_of(tmp_path, a=[1.0, 2.0]), {"b": "log"})
 
 
 def test_profile_counts_repeated_ids_over_all_id_columns(tmp_path: Path) -> None:
     table = table_of(tmp_path, a=[1, 1, 2, 2], b=["x", "y", "x", "x"])
-    repeated = [profile_table(table, [], ids=ids).repeated_ids for ids in ([], ["a"], ["a", "b"])]
+    repeated = [profile_table(table, None, ids=ids).repeated_ids for ids in ([], ["a"], ["a", "b"])]
     assert repeated == [0, 2, 1]
 
 
 def test_profile_shows_no_values(tmp_path: Path) -> None:
     table = table_of(tmp_path, a=["lynx-4711"] * 30, b=[4711.25] * 30, c=[f"lynx{n}" for n in range(30)])
-    found = profile_table(table, profile_features(table, ["a", "b", "c"], rules={}), ids=["c"])
+    found = profile_table(table, Unfitted(features=table.names, rules={}), ids=["c"])
     assert "lynx" not in repr(found)
     assert "4711" not in repr(found)

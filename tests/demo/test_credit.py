@@ -12,6 +12,7 @@ from moiety.demo.credit import (
     CREDIT_TARGET,
     credit_path,
 )
+from tests.data.test_preparation import unseen
 
 ACTIVATION_LIMIT = 8
 
@@ -57,7 +58,7 @@ def test_credit_gives_91_inputs_that_never_clip(credit: Table) -> None:
     inputs_ND = preparation.transform(credit)
     assert inputs_ND.shape == (30_000, CREDIT_INPUTS)
     assert np.abs(inputs_ND).max() < ACTIVATION_LIMIT
-    assert preparation.unseen(credit) == {}
+    assert not any(unseen(preparation, credit).values())
     assert set(preparation.transform(credit)[:, 14:].ravel().tolist()) == {0.0, 1.0}
 
 
@@ -66,7 +67,7 @@ def test_credit_fitted_on_training_rows_lacks_only_rare_categories(credit: Table
     preparation = fit(credit, rows)
     # Two categories have a single row each, so about every second choice of rows misses one.
     assert CREDIT_INPUTS - 6 <= len(preparation.names) <= CREDIT_INPUTS
-    assert sum(preparation.unseen(credit).values()) <= 12
+    assert sum(unseen(preparation, credit).values()) <= 12
     assert np.abs(preparation.transform(credit)).max() < ACTIVATION_LIMIT
 
 

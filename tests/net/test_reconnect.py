@@ -225,7 +225,7 @@ def test_sender_waits_at_the_bound_until_the_peer_acknowledges() -> None:
     kept = OUTBOX_BYTES // (2**20 + HEADER_BYTES)
     while len(wire.sent[Role.LABEL_OWNER]) < kept:
         thread.join(0.01)
-    assert sum(map(len, sender._numbering.kept)) <= OUTBOX_BYTES
+    assert sum(map(len, sender._window.retained)) <= OUTBOX_BYTES
     assert [listener.receive() for _ in blocks] == blocks
     thread.join(PATIENCE)
     assert not thread.is_alive()

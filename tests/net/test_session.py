@@ -99,7 +99,7 @@ def test_frames_are_bound_to_contract_session_and_place() -> None:
         ({"role": Role.DATA_OWNER}, "both sides say they are the data owner"),
         ({"contract": NO_CONTRACT}, "another contract or session"),
         ({"session": NO_SESSION}, "another contract or session"),
-        ({"sequence": 1}, "frame 1 came where frame 0 was due"),
+        ({"sequence": 1}, "frame 1 came where frame 0 was expected"),
         ({"acknowledged": 1}, "acknowledges 1 frames, and 0 were sent"),
     ],
 )

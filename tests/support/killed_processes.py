@@ -22,7 +22,7 @@ from moiety.crypto.sampling import SEED_BYTES, Seed, SystemRandomness
 from moiety.errors import MoietyError
 from moiety.net import transport
 from moiety.party.data_owner.provide import provide
-from moiety.party.data_owner.session import DataOwnerParty
+from moiety.party.data_owner.start import Start
 from moiety.party.label_owner.train import train
 from tests.support.forked import SERVER
 from tests.support.killed_runs import PINNED, finished, pin, tiny_parties
@@ -87,13 +87,7 @@ def live(role: str, run_file: Path, seeds: Path, death: Death, *, resume: bool) 
     """Be one process, until it is done, killed or at its wits' end."""
     patch = pytest.MonkeyPatch()
     pin(patch, small=False)
-    make = DataOwnerParty.__init__
-
-    def pinned_weights(party: DataOwnerParty, *arguments: Any, **options: Any) -> None:
-        make(party, *arguments, **options)
-        party._weight_seed = PINNED
-
-    patch.setattr(DataOwnerParty, "__init__", pinned_weights)
+    patch.setattr("moiety.party.data_owner.terms.Start", lambda *, weight_seed: Start(weight_seed=PINNED))  # noqa: ARG005
     die_by_frames(patch, death)
     source = FileRandomness(seeds, None if resume or role == "data owner" else 1)
     try:

@@ -110,8 +110,7 @@ class ProbeRandomness(SystemRandomness):
 def pin(monkeypatch: pytest.MonkeyPatch, *, small: bool = True) -> None:
     """Pin the order of rows and the dither; `small`: take parameters without security."""
     order = Seed(b"order".ljust(SEED_BYTES, b"\0"))
-    for module in ("moiety.contract.contract", "moiety.party.data_owner.session"):
-        monkeypatch.setattr(f"{module}.order_seed", lambda *_: order)
+    monkeypatch.setattr("moiety.contract.contract.order_seed", lambda *_: order)
     monkeypatch.setattr("moiety.protocol.data_owner.dither", pinned_dither)
     if small:
         scheme = RlweScheme(parameters=TESTING_ONLY)

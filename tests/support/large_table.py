@@ -18,12 +18,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from moiety.config.source import Query, Source
-from moiety.data import preparation
-from moiety.data.preparation import Preparation
-from moiety.data.profile import profile_features, profile_table
+from moiety.data import prepared_column
+from moiety.data.preparation import Preparation, Unfitted
+from moiety.data.profile import profile_table
 from moiety.data.table import Table, read_table
-from moiety.party.data_owner import activations as activation_file
-from moiety.party.data_owner.activations import ActivationFile
+from moiety.data.table_pass import TablePass
+from moiety.party.data_owner import activations
+from moiety.party.data_owner.activations import ActivationTable
 from tests.support.randomness import words_of
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +75,12 @@ def measured(source: Source, folder: Path, *, piece_values: int, how: How = "pre
 
 
 def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measured:
-    """Read all columns of a table, or prepare it and read its rows in a shuffled order."""
-    preparation._PIECE_VALUES = activation_file._CHUNK_VALUES = piece_values  # type: ignore[misc]
+    """Read all columns of a table, or prepare it and read its rows in a shuffled order.
+
+    Pieces of 2**20 values go with the limits of the product; with smaller ones the others are smaller too.
+    """
+    prepared_column._PIECE_VALUES = activations._CHUNK_VALUES = piece_values  # type: ignore[misc]
+    activations.MEMORY_BYTES = 256 * piece_values  # type: ignore[misc]
     write(folder / "small.parquet", 100, 3)
     prepare(read_table(folder / "small.parquet", columns=None), folder)  # what only the first use loads
     if isinstance(source, Query):
@@ -87,7 +92,7 @@ def main(source: Source, folder: Path, piece_values: int, *, how: str) -> Measur
             table.column(name)
     elif how == "profile":
         features = [name for name in table.names if name != "customer"]
-        profile_table(table, profile_features(table, features, rules={}), ids=["customer"])
+        profile_table(table, Unfitted(features=features, rules={}), ids=["customer"])
     else:
         fitted = prepare(table, folder)
     figures = {"before": before, "peak": memory("VmHWM"), "seconds": time.perf_counter() - begin}
@@ -102,11 +107,12 @@ def prepare(table: Table, folder: Path) -> Preparation:
     table.id_digest(())
     shuffled_N = np.argsort(words_of("order", table.rows))
     features = [name for name in table.names if name != "customer"]
-    fitted = Preparation.fit(table, features=features, rules={}, rows=np.sort(shuffled_N[table.rows // 3 :]))
-    kept = ActivationFile(folder, fitted.pieces(table), rows=table.rows, in_features=len(fitted.names))
+    wanted = Unfitted(features=features, rules={})
+    passed = TablePass(table, wanted, training=np.sort(shuffled_N[table.rows // 3 :]))
+    kept = ActivationTable(folder, passed, rows=table.rows)
     for start in range(0, table.rows, BATCH):
         kept.batch(shuffled_N[start : start + BATCH], training=True)
-    return fitted
+    return passed.preparation
 
 
 def memory(name: str) -> float:

@@ -16,8 +16,7 @@ from rich.text import Text
 
 from moiety.contract.terms import field_label, flat
 from moiety.data.profile import ColumnProfile, TableProfile
-from moiety.party.check import Finding
-from moiety.party.disclosure import Disclosure
+from moiety.party.disclosure import Disclosure, Finding
 
 _HEADINGS = ("column", "used as", "type", "missing", "distinct", "prepared", "clipped", "remarks")
 _NUMBERS = ("missing", "distinct", "clipped")

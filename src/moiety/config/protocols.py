@@ -42,13 +42,15 @@ def _known(name: Any) -> Any:
     return name
 
 
-ProtocolName = Annotated[str, BeforeValidator(_known), WithJsonSchema({"enum": list(PROTOCOLS)})]
-"""The name of one of them; another value is an error that lists them."""
-
-
 def protocol_names() -> tuple[str, ...]:
     """Return the names of all protocols."""
     return tuple(PROTOCOLS)
+
+
+ProtocolName = Annotated[
+    str, BeforeValidator(_known), WithJsonSchema({"type": "string", "enum": list(protocol_names())})
+]
+"""The name of one of them; another value is an error that lists them."""
 
 
 def protocols_that(condition: Callable[[KnownProtocol], bool]) -> list[str]:

@@ -12,7 +12,14 @@ from typing import Final, Literal
 from moiety.config.protocols import PROTOCOLS
 from moiety.contract.assignment import Assignment
 from moiety.contract.flow import Flow, Multiplication, When, flow_of
-from moiety.contract.policy import Asks, check_batches, check_choices, check_run, check_stopping
+from moiety.contract.policy import (
+    Asks,
+    check_batches,
+    check_budgets,
+    check_choices,
+    check_stopping,
+    check_width,
+)
 from moiety.contract.products import LIMBS, SESSION_BYTES, Product, Role
 from moiety.contract.schedule import Schedule, Split
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, encode_terms
@@ -182,34 +189,41 @@ class Contract:
     def check(self) -> None:
         """Refuse what the data owner's policy does not cover; both sides ask.
 
+        What is known from the proposal comes first: the data owner stops there, before it reads its table,
+        and its answer then states no width.
+
         Raises:
             PolicyError: naming the limit.
             ConfigError: the data owner has a bottom model to train, and the protocol trains none.
         """
-        name = self.label_owner.protocol
+        self.check_proposal()
+        check_width(self.data_owner.policy, in_features=self.in_features, out_features=self.out_features)
+        check_candidates(self)
+
+    def check_proposal(self) -> None:
+        """Refuse what the policy does not cover whatever the width of the data owner's table.
+
+        Raises:
+            PolicyError: naming the limit.
+            ConfigError: the data owner has a bottom model to train, and the protocol trains none.
+        """
+        policy, name = self.data_owner.policy, self.label_owner.protocol
         if PROTOCOLS[name].bottom == "never" and self.data_owner.activations == "trained":
             raise ConfigError(
                 f'protocol "{name}" trains no bottom model',
                 hint="the data owner writes model.frozen = true, or both choose another protocol",
             )
         check_choices(
-            self.data_owner.policy,
+            policy,
             protocol=name,
             scheme=self.label_owner.scheme,
             reveals=self.label_owner.reveals,
         )
-        check_run(
-            self.data_owner.policy,
-            before=self.data_owner.before,
-            in_features=self.in_features,
-            out_features=self.out_features,
-            asks=self.asks,
-        )
-        check_stopping(self.data_owner.policy, may_stop=self.label_owner.may_stop)
-        check_candidates(self)
+        check_budgets(policy, before=self.data_owner.before, out_features=self.out_features, asks=self.asks)
+        check_stopping(policy, may_stop=self.label_owner.may_stop)
         if self.training:
             batches = self.schedule.batches(Split.TRAIN, epoch=0)
-            check_batches(self.data_owner.policy, smallest=min((each.rows for each in batches), default=0))
+            check_batches(policy, smallest=min((each.rows for each in batches), default=0))
 
     @property
     def _largest_batch(self) -> int:

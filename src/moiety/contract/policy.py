@@ -131,22 +131,34 @@ def exceeded_at_peer(number: int) -> PeerPolicyError | None:
     return None
 
 
-def check_run(policy: Policy, *, before: Totals, in_features: int, out_features: int, asks: Asks) -> None:
+def check_width(policy: Policy, *, in_features: int, out_features: int) -> None:
+    """Refuse a layer as wide as the data owner's prepared table; both sides ask.
+
+    Args:
+        policy: the data owner's limits.
+        in_features: columns of the data owner's prepared table.
+        out_features: units of the interactive layer.
+
+    Raises:
+        PolicyError: the label owner could solve for the features.
+    """
+    if out_features >= in_features and not policy.wide_layer:
+        wide = f"out_features {out_features} of in_features {in_features}"
+        raise exceeded("wide_layer", allowed="false", asked=wide)
+
+
+def check_budgets(policy: Policy, *, before: Totals, out_features: int, asks: Asks) -> None:
     """Refuse a run that could not be finished, before anything private moves; both sides ask.
 
     Args:
         policy: the data owner's limits.
         before: what earlier runs released.
-        in_features: columns of the data owner's prepared table.
         out_features: units of the interactive layer.
         asks: what the run will ask for.
 
     Raises:
-        PolicyError: the layer is as wide as the table, or a budget does not cover the asks.
+        PolicyError: a budget does not cover the asks.
     """
-    if out_features >= in_features and not policy.wide_layer:
-        wide = f"out_features {out_features} of in_features {in_features}"
-        raise exceeded("wide_layer", allowed="false", asked=wide)
     released = before.released_z_per_row + out_features * asks.passes
     require(policy, "released_z_per_row", asked=released)
     require(policy, "steps", asked=before.steps + asks.steps)

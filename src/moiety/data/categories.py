@@ -3,6 +3,7 @@
 Shapes: N rows, K inputs.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from moiety.config import ColumnRule
-from moiety.data.table import Column
+from moiety.data.values import Codes
 from moiety.errors import DataError
 
 
@@ -72,71 +73,56 @@ class OneHot(FittedRule):
         shared = [f"{column} other"] if self.rare else []
         return [*(f"{column}={_shown(category)}" for category in self.categories), *shared]
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, codes: Codes) -> NDArray[np.float64]:
         """Return the indicators, shape (N, K); a missing value is one that the fitted rows did not have."""
-        indicators_NK: NDArray[np.float64] = self._encoder.transform(values_N[:, None])
-        return indicators_NK
+        inputs = len(self.categories) + bool(self.rare)
+        return np.asarray(self.groups(codes)[:, None] == np.arange(inputs), dtype=np.float64)
 
-    def unseen(self, values_N: Column) -> int:
-        """Count the rows whose value is none of the categories."""
+    def unseen(self, codes: Codes) -> int:
+        """Count the rows whose value is none of the categories, those without a value left out."""
         known = {*self.categories, *self.rare}
-        return sum(value not in known for value in values_N.tolist())
+        return sum(rows for value, rows in codes.counts().items() if value not in known)
 
-    def groups(self, values_N: Column) -> NDArray[np.int64]:
+    def groups(self, codes: Codes) -> NDArray[np.int64]:
         """Tell which category each row has: its number, or the number of categories for any other."""
-        place = {value: number for number, value in enumerate(self.categories)}
-        other = len(place)
-        return np.array([place.get(value, other) for value in values_N.tolist()], dtype=np.int64)
+        return codes.look_up(self._places, other=len(self.categories))
 
     @cached_property
-    def _encoder(self) -> Any:
-        """Put the encoder together again, by a fit to two of each frequent value and one of each rare."""
-        from sklearn.preprocessing import OneHotEncoder  # noqa: PLC0415  most of a second
-
-        both = sorted([*self.categories, *self.rare])
-        ordered = _column_of(both, text=self.text)
-        encoder = OneHotEncoder(
-            categories=[ordered],
-            handle_unknown="infrequent_if_exist",
-            min_frequency=2 if self.rare else None,
-            sparse_output=False,
-            dtype=np.float64,
-        )
-        twice = _column_of([*both, *self.categories], text=self.text)
-        return encoder.fit(twice[:, None])
+    def _places(self) -> dict[Any, int]:
+        return {value: number for number, value in enumerate(self.categories)}
 
 
-def fit_one_hot(values_N: Column, rule: ColumnRule, *, column: str) -> OneHot:
+def fit_one_hot(rows_by_value: Mapping[Any, int], rule: ColumnRule, *, column: str) -> OneHot:
     """Find the categories of some rows, and which of them get an input of their own.
 
     Args:
-        values_N: the values, none missing.
+        rows_by_value: how many rows have each value, those that have none left out.
         rule: says how many inputs there may be, and how many rows a category needs for one.
         column: for messages.
 
     Raises:
         DataError: there are too many distinct values to be categories.
-    """
-    from sklearn.preprocessing import OneHotEncoder  # noqa: PLC0415
 
-    distinct = len(set(values_N.tolist()))
-    if distinct > MAX_CATEGORIES:
+    Reference:
+        `max_categories` and `min_frequency` of scikit-learn's OneHotEncoder, ties among them (ADR 0017)
+    """
+    if len(rows_by_value) > MAX_CATEGORIES:
         raise DataError(
-            f"column {column!r} has {distinct} distinct values in the training rows; "
+            f"column {column!r} has {len(rows_by_value)} distinct values in the training rows; "
             f'the rule "one-hot" takes at most {MAX_CATEGORIES}',
             hint="leave the column out, group its values, or use a rule for numbers",
         )
-    encoder = OneHotEncoder(
-        handle_unknown="infrequent_if_exist", max_categories=rule.most, min_frequency=rule.least
-    ).fit(values_N[:, None])
-    (found,), (rare,) = encoder.categories_, encoder.infrequent_categories_
-    shared = set() if rare is None else set(rare.tolist())
-    frequent = tuple(value for value in found.tolist() if value not in shared)
-    return OneHot(categories=frequent, rare=tuple(sorted(shared)))
-
-
-def _column_of(values: list[Any], *, text: bool) -> NDArray[Any]:
-    return np.array(values, dtype=np.object_ if text else np.float64)
+    values = sorted(rows_by_value)
+    rows_V = np.array([rows_by_value[value] for value in values])
+    rare_V = rows_V < rule.least
+    if rule.most < np.count_nonzero(~rare_V) + 1:
+        # One input is for those that share; of values with as many rows, the later ones keep theirs.
+        rare_V[np.argsort(rows_V, kind="stable")[: -(rule.most - 1)]] = True
+    frequent, rare = (
+        tuple(value for value, each in zip(values, rare_V.tolist(), strict=True) if each is shared)
+        for shared in (False, True)
+    )
+    return OneHot(categories=frequent, rare=rare)
 
 
 def _shown(category: str | float) -> str:

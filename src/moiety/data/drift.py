@@ -23,7 +23,6 @@ FEWEST_ROWS: Final = 100
 _UNSEEN_LIMIT: Final = 0.5
 _OUTSIDE_LIMIT: Final = 0.05
 _SMALLEST_SHARE: Final = 1e-4
-_GROUPS: Final = 10
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -99,16 +98,12 @@ class ColumnDrift:
         return bool(self.newly_missing or self.unseen or outside or self.shifted)
 
 
-def inner_edges(numbers_N: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the edges of tenths of numbers, fewer where values repeat."""
-    tenths = np.arange(1, _GROUPS) / _GROUPS
-    return tuple(np.unique(np.quantile(numbers_N, tenths, method="inverted_cdf")).tolist())
-
-
-def shares_of(groups_N: NDArray[np.int64], *, groups: int) -> NDArray[np.float64]:
-    """Return the share of rows in each group."""
-    shares: NDArray[np.float64] = np.bincount(groups_N, minlength=groups) / max(1, len(groups_N))
-    return shares
+def number_rows(numbers_N: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.int64]:
+    """Count the numbers between edges, each edge with those below it, and at the end what is missing."""
+    present = len(numbers_N) - np.count_nonzero(np.isnan(numbers_N))
+    above = [np.count_nonzero(numbers_N > edge) for edge in edges]  # ten times as fast as a search
+    rows_G: NDArray[np.int64] = -np.diff([present, *above, 0])
+    return np.append(rows_G, len(numbers_N) - present)
 
 
 def stability_index(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:

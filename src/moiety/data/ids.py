@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
+from functools import cached_property, reduce
 from hashlib import sha256
 from typing import Any, Final
 
@@ -53,7 +53,7 @@ class Ids:
     """The id columns of a table with their rules.
 
     Args:
-        table: it is read anew for each pass over it.
+        table: its id columns are read once.
         columns: the id columns, at least one.
         normalise: rules of each of these columns, in the order in which they are applied; none: as it is.
     """
@@ -107,6 +107,10 @@ class Ids:
             repeated=len(numbers) - len(first),
         )
 
+    @cached_property
+    def _read(self) -> list[Any]:
+        return [_text_column(self._table, name) for name in self._columns]
+
     def _check(self, usable: int, *, distinct: int, keep_first: bool, unreadable: int) -> None:
         name = self._table.source.name
         if usable == 0:
@@ -122,10 +126,9 @@ class Ids:
 
     def _pieces(self) -> Iterator[list[bytes | None]]:
         """Yield the encoded ids of some rows at a time: b"" where one is missing, None where unreadable."""
-        columns = [_text_column(self._table, name) for name in self._columns]
         rules = [_normaliser(names) for names in self._rules]
         for start in range(0, self._table.rows, ROWS_AT_ONCE):
-            parts = [column.slice(start, ROWS_AT_ONCE).to_pylist() for column in columns]
+            parts = [column.slice(start, ROWS_AT_ONCE).to_pylist() for column in self._read]
             yield [_encoded(row, rules) for row in zip(*parts, strict=True)]
 
 

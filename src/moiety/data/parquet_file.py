@@ -6,8 +6,8 @@ by table.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +18,7 @@ from moiety.config.source import Source
 from moiety.data.columns import choose_columns, decoded_type, is_text_type, require_supported
 from moiety.errors import ConfigError, DataError
 
+_OPEN_FILES: Final = 64  # of a folder; opening one of many columns takes longer than reading a column
 _BUFFER_BYTES: Final = 2**16  # read ahead within a column; without it all of a column's pages are loaded
 
 
@@ -29,11 +30,13 @@ class _Part:
         file: its path, or an open file.
         metadata: its footer, read once.
         stamp: what changes with its content; empty for an open file.
+        opened: for reading; None where files before it are open already, and it is opened for each column.
     """
 
     file: Any
     metadata: Any
     stamp: tuple[int, ...]
+    opened: Any = field(repr=False)
 
 
 class ParquetColumns:
@@ -93,14 +96,17 @@ class ParquetColumns:
     def _add(self, file: Any) -> None:
         with self._reading(file):
             stamp = _stamp(file)
-            with parquet.ParquetFile(file) as opened:
-                found = [(field.name, decoded_type(field.type)) for field in opened.schema_arrow]
-                metadata = opened.metadata
+            opened = parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES)
+            found = [(field.name, decoded_type(field.type)) for field in opened.schema_arrow]
+            part = _Part(file=file, metadata=opened.metadata, stamp=stamp, opened=opened)
+            if len(self._parts) >= _OPEN_FILES:
+                opened.close()
+                part = replace(part, opened=None)
         if not self._parts:
             self._schema = found
         elif sorted(found, key=str) != sorted(self._schema, key=str):
             raise self._other_columns(file, dict(found))
-        self._parts.append(_Part(file=file, metadata=metadata, stamp=stamp))
+        self._parts.append(part)
 
     def _read_part(self, part: _Part, name: str) -> Any:
         if _stamp(part.file) != part.stamp:
@@ -108,10 +114,7 @@ class ParquetColumns:
                 f"{_name(part.file)} has changed since it was opened",
                 hint="start again: the table has to stay as it is while it is in use",
             )
-        with (
-            self._reading(part.file),
-            parquet.ParquetFile(part.file, metadata=part.metadata, buffer_size=_BUFFER_BYTES) as opened,
-        ):
+        with self._reading(part.file), _opened(part) as opened:
             return opened.read(columns=[name]).column(name)
 
     @contextmanager
@@ -139,6 +142,13 @@ class ParquetColumns:
         return DataError(
             f"{_name(file)} {how}", hint="give all files of the folder the same columns, of the same types"
         )
+
+
+def _opened(part: _Part) -> Any:
+    """Give a file as it was opened, or open it for this use only."""
+    if part.opened is not None:
+        return nullcontext(part.opened)
+    return parquet.ParquetFile(part.file, metadata=part.metadata, buffer_size=_BUFFER_BYTES)
 
 
 def _stamp(file: Any) -> tuple[int, ...]:

@@ -4,41 +4,50 @@ Fitted on training rows only, saved as JSON, and applied to any table with the s
 decides no split and clips nothing; the range of activations is the ring's matter. Imported by
 both parties' loops and the demo.
 
-Shapes: N rows, D inputs; n and d some of them.
+Shapes: N rows, D inputs.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moiety.config import RULE_NAMES, ColumnRule
-from moiety.data.drift import ColumnDrift
 from moiety.data.prepared_column import LeftOut, PreparedColumn, fit_column
 from moiety.data.table import Table
+from moiety.data.values import Values, read_values
 from moiety.errors import CheckpointCorruptError, ConfigError, DataError
 
-_PIECE_VALUES: Final = 2**20  # 8 MiB, of which encoding makes several copies
+Rules = Mapping[str, str | ColumnRule]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Piece:
-    """Some rows of the inputs that one column gives.
+@dataclass(frozen=True, kw_only=True)
+class Unfitted:
+    """Features whose preparation is to be fitted.
 
     Args:
-        first_row: index of its first row.
-        first_input: index of its first input.
-        values_nd: the inputs, float64, finite.
+        features: the columns that become inputs, in that order.
+        rules: rules by column, each a name or a rule with its options; without one, the usual rule.
+
+    Raises:
+        ConfigError: no features, a feature named twice, or a rule that is unknown or for no feature.
     """
 
-    first_row: int
-    first_input: int
-    values_nd: NDArray[np.float64] = field(repr=False)
+    features: Sequence[str]
+    rules: Rules
+
+    def __post_init__(self) -> None:
+        check_request(self.features, self.rules)
+
+    def each(self) -> Iterator[tuple[str, ColumnRule | None]]:
+        """Yield each column with its rule; None for the usual one."""
+        for name in self.features:
+            yield name, rule_of(self.rules.get(name))
 
 
 class Preparation(BaseModel):
@@ -68,7 +77,7 @@ class Preparation(BaseModel):
         table: Table,
         *,
         features: Sequence[str],
-        rules: Mapping[str, str | ColumnRule],
+        rules: Rules,
         rows: NDArray[np.int64],
     ) -> Self:
         """Fit the rules to the training rows.
@@ -88,20 +97,21 @@ class Preparation(BaseModel):
             DataError: a column is not there, has infinite values, or does not suit its rule; there are no
                 training rows, or no column has an input to give.
         """
-        check_request(features, rules)
-        if len(rows) == 0:
-            raise DataError(
-                "there are no training rows to fit the preparation to",
-                hint="take a larger table, or smaller shares under [split]",
-            )
-        fitted = [fit_column(table, name, rule=rule_of(rules.get(name)), rows=rows) for name in features]
-        columns = tuple(each for each in fitted if isinstance(each, PreparedColumn))
-        left_out = tuple(each for each in fitted if isinstance(each, LeftOut))
-        if not columns:
-            raise DataError(
-                f"no feature of {table.source.name} tells training rows apart: {left_out[0].sentence}",
-                hint="choose features that differ between rows",
-            )
+        wanted = Unfitted(features=features, rules=rules)
+        return cls.of(
+            [found for found, _ in fitted_columns(table, wanted, rows=rows)], source=table.source.name
+        )
+
+    @classmethod
+    def of(cls, found: Sequence[PreparedColumn | LeftOut], *, source: str) -> Self:
+        """Put what was fitted to columns together.
+
+        Raises:
+            DataError: none of them has an input to give.
+        """
+        columns = tuple(each for each in found if isinstance(each, PreparedColumn))
+        left_out = tuple(each for each in found if isinstance(each, LeftOut))
+        require_inputs(columns, left_out, source=source)
         return cls(columns=columns, left_out=left_out)
 
     @property
@@ -122,54 +132,9 @@ class Preparation(BaseModel):
             DataError: a column is not there, has infinite values, or holds text where it held numbers, or the
                 other way round.
         """
-        return np.hstack([column.transform(column.values(table)) for column in self.columns])
-
-    def pieces(self, table: Table) -> Iterator[Piece]:
-        """Make the same inputs piece by piece, with one column of the table in memory at a time.
-
-        Args:
-            table: a table with the fitted columns.
-
-        Yields:
-            Every row of every input once; column by column, and within a column by rows.
-
-        Raises:
-            DataError: as `transform`.
-        """
-        first_input = 0
-        for column in self.columns:
-            values_N, inputs = column.values(table), len(column.names)
-            rows = max(1, _PIECE_VALUES // inputs)
-            for first_row in range(0, len(values_N), rows):
-                values_nd = column.transform(values_N[first_row : first_row + rows])
-                yield Piece(first_row=first_row, first_input=first_input, values_nd=values_nd)
-            first_input += inputs
-
-    def unseen(self, table: Table) -> dict[str, int]:
-        """Count the rows whose category was not in the training rows, by column; 0 left out.
-
-        Raises:
-            DataError: as `transform`.
-        """
-        counts = {column.name: column.unseen(column.values(table)) for column in self.columns}
-        return {name: count for name, count in counts.items() if count}
-
-    def drift(self, table: Table, *, rows: NDArray[np.int64] | None = None) -> list[ColumnDrift]:
-        """Compare rows with the training rows, with one column of the table in memory at a time.
-
-        Args:
-            table: a table with the fitted columns.
-            rows: which rows; None means all.
-
-        Returns:
-            One for each column whose training rows are remembered.
-
-        Raises:
-            DataError: as `transform`.
-        """
-        every = slice(None) if rows is None else rows
-        drifts = (column.drift(column.values(table)[every]) for column in self.columns)
-        return [drift for drift in drifts if drift is not None]
+        source = table.source.name
+        columns = ((column, read_values(table, column.name)) for column in self.columns)
+        return np.hstack([column.transform(column.of(values, source=source)) for column, values in columns])
 
     def to_json(self) -> str:
         """Save as JSON; floats come back exactly.
@@ -195,6 +160,38 @@ class Preparation(BaseModel):
             ) from error
 
 
+def fitted_columns(
+    table: Table, wanted: Unfitted, *, rows: NDArray[np.int64]
+) -> Iterator[tuple[PreparedColumn | LeftOut, Values]]:
+    """Read each column once and fit it to the training rows; yield it with the values of all rows.
+
+    Raises:
+        DataError: a column is not there, has infinite values, or does not suit its rule; or there are no
+            training rows.
+    """
+    if len(rows) == 0:
+        raise DataError(
+            "there are no training rows to fit the preparation to",
+            hint="take a larger table, or smaller shares under [split]",
+        )
+    for name, rule in wanted.each():
+        values = read_values(table, name)
+        yield fit_column(values.take(rows), name=name, rule=rule, source=table.source.name), values
+
+
+def require_inputs(columns: Collection[object], left_out: Sequence[LeftOut], *, source: str) -> None:
+    """Refuse features of which none has an input to give.
+
+    Raises:
+        DataError: all of them are left out.
+    """
+    if not columns:
+        raise DataError(
+            f"no feature of {source} tells training rows apart: {left_out[0].sentence}",
+            hint="choose features that differ between rows",
+        )
+
+
 def chosen_features(
     wanted: Literal["all"] | Sequence[str], table: Table, *, besides: Sequence[str]
 ) -> Sequence[str]:
@@ -202,7 +199,7 @@ def chosen_features(
     return [name for name in table.names if name not in besides] if wanted == "all" else wanted
 
 
-def check_request(features: Sequence[str], rules: Mapping[str, str | ColumnRule]) -> None:
+def check_request(features: Sequence[str], rules: Rules) -> None:
     """Check what can be checked without the table.
 
     Raises:

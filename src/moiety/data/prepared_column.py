@@ -5,6 +5,7 @@ Imported by the preparation.
 Shapes: N rows, K inputs.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from moiety.config import ColumnRule
-from moiety.data.categories import OneHot
-from moiety.data.drift import Baseline, ColumnDrift, inner_edges, shares_of, stability_index
-from moiety.data.missing import fill_value, is_text, missing_rows, require_finite
+from moiety.data.categories import OneHot, fit_one_hot
+from moiety.data.drift import Baseline, ColumnDrift, number_rows, stability_index
+from moiety.data.ordered import Ordered
 from moiety.data.rules import Fitted, Nothing, fit_rule
-from moiety.data.table import Column, Table
-from moiety.data.usual_rule import usual_rule
+from moiety.data.usual_rule import require_categories, usual_number_rule
+from moiety.data.values import Numbers, Values
 from moiety.errors import DataError
 
 _REASONS: Final = {
@@ -25,6 +26,10 @@ _REASONS: Final = {
     "constant": "every training row has the same value",
     "rare": "no category has as many training rows as its rule asks for",
 }
+
+_PIECE_VALUES: Final = 2**20  # 8 MiB, of which encoding makes several copies
+
+Statistic = Literal["median", "mean", "most-frequent"]
 
 
 class LeftOut(BaseModel):
@@ -81,164 +86,179 @@ class PreparedColumn(BaseModel):
         """Names of its inputs."""
         return [*self.fitted.names(self.name), *([f"{self.name} missing"] if self.indicator else [])]
 
-    def values(self, table: Table) -> Column:
-        """Take the column out of a table, of the kind it was fitted on; blank text becomes None.
+    def of(self, values: Values, *, source: str) -> Values:
+        """Take values of the kind that it was fitted on; a column without any value has no kind.
 
         Raises:
-            DataError: it is not there, is of the other kind, or has infinite values.
+            DataError: they are of the other kind.
         """
-        values_N = table.column(self.name)
-        missing_N = missing_rows(values_N)
-        if missing_N.all():  # a column without any value has no kind
-            return _nothing(len(values_N), text=self.text)
-        if is_text(values_N) != self.text:
+        if values.missing == len(values):
+            return Values.none(len(values), text=self.text)
+        if values.text != self.text:
             kinds = ("text", "numbers") if self.text else ("numbers", "text")
             raise DataError(
-                f"column {self.name!r} held {kinds[0]} when fitted and holds {kinds[1]} in "
-                f"{table.source.name}",
+                f"column {self.name!r} held {kinds[0]} when fitted and holds {kinds[1]} in {source}",
                 hint="write the column in both tables in the same way",
             )
-        require_finite(values_N, column=self.name, source=table.source.name)
-        if self.text:
-            values_N = values_N.copy()
-            values_N[missing_N] = None
-        return values_N
+        return values
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
-        """Make its inputs, shape (N, K), of what `values` gave."""
-        missing_N = missing_rows(values_N)
+    def transform(self, values: Values) -> NDArray[np.float64]:
+        """Make its inputs, shape (N, K), of what `of` gave."""
         if isinstance(self.fitted, OneHot):
-            inputs_NK = self.fitted.transform(values_N)
+            inputs_NK = self.fitted.transform(values.codes)
+        elif isinstance(self.fitted, Nothing):
+            inputs_NK = self.fitted.transform(len(values))
         else:
-            inputs_NK = self.fitted.transform(self._filled(values_N, missing_N))
+            inputs_NK = self.fitted.transform(self._filled(values))
         if not self.indicator:
             return inputs_NK
         if isinstance(self.fitted, OneHot):
-            inputs_NK[missing_N] = 0.0  # the indicator is its category
-        return np.hstack([inputs_NK, missing_N[:, None].astype(np.float64)])
+            inputs_NK[values.is_missing] = 0.0  # the indicator is its category
+        return np.hstack([inputs_NK, values.is_missing[:, None].astype(np.float64)])
 
-    def unseen(self, values_N: Column) -> int:
-        """Count the rows, not missing, of a category that no training row had."""
-        present_N = values_N[~missing_rows(values_N)]
-        return self.fitted.unseen(present_N) if isinstance(self.fitted, OneHot) else 0
+    def pieces(self, values: Values) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Make the same inputs some rows at a time; yield each part with the number of its first row."""
+        rows = max(1, _PIECE_VALUES // len(self.names))
+        for first_row in range(0, len(values), rows):
+            yield first_row, self.transform(values.take(slice(first_row, first_row + rows)))
 
-    def drift(self, values_N: Column) -> ColumnDrift | None:
+    def drift(self, values: Values) -> ColumnDrift | None:
         """Compare rows with the training rows; None where nothing is remembered of these."""
         if self.baseline is None:
             return None
-        missing_N, now = missing_rows(values_N), shares_in(values_N, self.fitted, self.baseline.edges)
-        before = np.array(self.baseline.shares)
-        groups, rows = int(np.count_nonzero(before + now)), max(1, len(values_N))
+        before, now = np.array(self.baseline.shares), _shares(values, self.fitted, self.baseline.edges)
+        groups, rows = int(np.count_nonzero(before + now)), max(1, len(values))
         return ColumnDrift(
             name=self.name,
-            rows=len(values_N),
-            missing=int(missing_N.sum()),
+            rows=len(values),
+            missing=values.missing,
             missing_before=float(before[-1]),
-            unseen=self.unseen(values_N),
-            outside=self._outside(values_N),
+            unseen=self.fitted.unseen(values.codes) if isinstance(self.fitted, OneHot) else 0,
+            outside=self._outside(values, self.baseline),
             stability=stability_index(before, now),
             expected=(groups - 1) * (1 / rows + 1 / self.baseline.rows),
         )
 
-    def _filled(self, values_N: Column, missing_N: NDArray[np.bool_]) -> Column:
-        if self.fill is None and missing_N.any() and not isinstance(self.fitted, Nothing):
+    def _filled(self, values: Values) -> Numbers:
+        if not values.missing:
+            return values.numbers
+        if self.fill is None:
             raise DataError(
-                f"column {self.name!r} has {int(missing_N.sum())} missing values, and the saved preparation "
+                f"column {self.name!r} has {values.missing} missing values, and the saved preparation "
                 "has nothing to put there",
                 hint="fill them in, or train again with this release",
             )
-        return values_N if self.fill is None else np.where(missing_N, self.fill, values_N)
+        return np.where(values.is_missing, self.fill, values.numbers)
 
-    def _outside(self, values_N: Column) -> int:
-        if isinstance(self.fitted, OneHot) or self.text or self.baseline is None:
+    def _outside(self, values: Values, baseline: Baseline) -> int:
+        if isinstance(self.fitted, OneHot) or self.text:
             return 0
-        numbers_N = values_N.astype(np.float64)
-        return int(np.count_nonzero((numbers_N < self.baseline.low) | (numbers_N > self.baseline.high)))
-
-
-def _nothing(rows: int, *, text: bool) -> Column:
-    """Return a column without any value."""
-    return np.full(rows, None, dtype=np.object_) if text else np.full(rows, np.nan)
+        return int(np.count_nonzero((values.numbers < baseline.low) | (values.numbers > baseline.high)))
 
 
 def fit_column(
-    table: Table, name: str, *, rule: ColumnRule | None, rows: NDArray[np.int64]
+    values: Values, *, name: str, rule: ColumnRule | None, source: str
 ) -> PreparedColumn | LeftOut:
     """Fit a column's rule, and what stands for a missing value, to the training rows.
 
     Args:
-        table: the table.
+        values: of the training rows.
         name: the column.
         rule: from the run file; None for the usual one.
-        rows: indices of the training rows.
+        source: the table, for messages.
 
     Returns:
         The column, or why it is left out.
 
     Raises:
-        DataError: it is not there, has infinite values, or does not suit its rule.
+        DataError: it does not suit its rule.
     """
-    values_N, source = table.column(name), table.source.name
-    require_finite(values_N, column=name, source=source)
-    training_N = values_N[rows]
-    missing_N = missing_rows(training_N)
-    present_N = training_N[~missing_N]
-    text = is_text(values_N)
-    if len(present_N) == 0:
+    if values.missing == len(values):
         return LeftOut(name=name, reason="empty")
-    if text and rule is not None and rule.rule != "one-hot":
+    if holds_categories(values, rule):
+        return _prepared(name, values, fit_categories(values, name=name, rule=rule, source=source))
+    ordered = Ordered.of(values.present)
+    # A column that is given a rule keeps its place: a bottom model may count on it, as on pixels of an image.
+    if rule is None and ordered.low == ordered.high:
+        return _prepared(name, values, without_difference(values, name=name), ordered=ordered)
+    chosen = rule or usual_number_rule(values.present, ordered)
+    fill = _fill_value(values, ordered, chosen.missing)
+    complete_N = np.where(values.is_missing, fill, values.numbers) if values.missing else values.numbers
+    return _prepared(name, values, fit_rule(chosen, complete_N, column=name), ordered=ordered, fill=fill)
+
+
+def holds_categories(values: Values, rule: ColumnRule | None) -> bool:
+    """Tell texts, and numbers that are to be categories, from numbers."""
+    return values.text or (rule is not None and rule.rule == "one-hot")
+
+
+def fit_categories(
+    values: Values, *, name: str, rule: ColumnRule | None, source: str
+) -> OneHot | Nothing | LeftOut:
+    """Find the categories of rows that have some, and which of them get an input of their own.
+
+    Raises:
+        DataError: the values do not suit the rule.
+    """
+    if rule is not None and rule.rule != "one-hot":
         raise DataError(
             f"column {name!r} of {source} holds text; the rule {rule.rule!r} needs numbers",
             hint=f'set {name!r} to "one-hot" under [prepare], or leave the column out',
         )
-    # A column that is given a rule keeps its place: a bottom model may count on it, as on pixels of an image.
-    if rule is None and bool((present_N == present_N[0]).all()):
-        return _fit_constant(name, training_N, text=text)
-    chosen = rule or usual_rule(present_N, column=name, source=source)
-    return _fit_varying(name, training_N, chosen, text=text)
+    rows = values.codes.counts()
+    if rule is None and len(rows) == 1:
+        return without_difference(values, name=name)
+    if rule is None:
+        require_categories(distinct=len(rows), rows=len(values) - values.missing, column=name, source=source)
+    fitted = fit_one_hot(rows, rule or ColumnRule(rule="one-hot"), column=name)
+    return fitted if fitted.categories else LeftOut(name=name, reason="rare")
 
 
-def _fit_constant(name: str, training_N: Column, *, text: bool) -> PreparedColumn | LeftOut:
-    """Keep nothing but the indicator, if some rows are missing."""
-    if not missing_rows(training_N).any():
-        return LeftOut(name=name, reason="constant")
-    fitted = Nothing()
-    return PreparedColumn(
-        name=name, text=text, fitted=fitted, indicator=True, baseline=_baseline(training_N, fitted)
-    )
+def without_difference(values: Values, *, name: str) -> Nothing | LeftOut:
+    """Keep nothing but the indicator of a column that never differs, if some rows are missing."""
+    return Nothing() if values.missing else LeftOut(name=name, reason="constant")
 
 
-def _fit_varying(name: str, training_N: Column, rule: ColumnRule, *, text: bool) -> PreparedColumn | LeftOut:
-    missing_N = missing_rows(training_N)
-    fill = None if rule.rule == "one-hot" else fill_value(training_N, rule.missing)
-    complete_N = training_N[~missing_N] if fill is None else np.where(missing_N, fill, training_N)
-    fitted = fit_rule(rule, complete_N, column=name)
-    if isinstance(fitted, OneHot) and not fitted.categories:
-        return LeftOut(name=name, reason="rare")
+def _prepared(
+    name: str,
+    values: Values,
+    found: Fitted | LeftOut,
+    *,
+    ordered: Ordered | None = None,
+    fill: float | None = None,
+) -> PreparedColumn | LeftOut:
+    """Put a column together, if it is not left out; `ordered` are numbers that are no categories."""
+    if isinstance(found, LeftOut):
+        return found
     return PreparedColumn(
         name=name,
-        text=text,
-        fitted=fitted,
+        text=values.text,
+        fitted=found,
         fill=fill,
-        indicator=bool(missing_N.any()),
-        baseline=_baseline(training_N, fitted),
+        indicator=bool(values.missing),
+        baseline=_baseline(values, found, ordered),
     )
 
 
-def _baseline(training_N: Column, fitted: Fitted) -> Baseline:
+def _fill_value(values: Values, ordered: Ordered, statistic: Statistic) -> float:
+    """Return what stands for a missing number: a statistic of those training rows that have one."""
+    if statistic == "median":
+        return ordered.median
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415  more than a second
+
+    imputer = SimpleImputer(strategy=statistic.replace("-", "_")).fit(values.numbers[:, None])
+    return float(imputer.statistics_[0])
+
+
+def _baseline(values: Values, fitted: Fitted, ordered: Ordered | None) -> Baseline:
     """Remember how the training rows lay."""
-    present_N = training_N[~missing_rows(training_N)]
-    if isinstance(fitted, OneHot) or is_text(training_N):
-        shares = shares_in(training_N, fitted, ())
-        return Baseline(rows=len(training_N), shares=tuple(shares.tolist()))
-    numbers_N = present_N.astype(np.float64)
-    edges = inner_edges(numbers_N)
+    edges = () if ordered is None else ordered.tenths
     return Baseline(
-        rows=len(training_N),
-        shares=tuple(shares_in(training_N, fitted, edges).tolist()),
+        rows=len(values),
+        shares=tuple(_shares(values, fitted, edges).tolist()),
         edges=edges,
-        low=float(numbers_N.min()),
-        high=float(numbers_N.max()),
+        low=0.0 if ordered is None else ordered.low,
+        high=0.0 if ordered is None else ordered.high,
     )
 
 
@@ -247,15 +267,13 @@ def _groups(fitted: Fitted, edges: tuple[float, ...]) -> int:
     return (len(fitted.categories) if isinstance(fitted, OneHot) else len(edges)) + 2
 
 
-def shares_in(values_N: Column, fitted: Fitted, edges: tuple[float, ...]) -> NDArray[np.float64]:
+def _shares(values: Values, fitted: Fitted, edges: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the share of rows in each group of a column, the last of them what is missing."""
-    missing_N, groups = missing_rows(values_N), _groups(fitted, edges)
-    groups_N = np.full(len(values_N), groups - 1, dtype=np.int64)
-    present_N = values_N[~missing_N]
     if isinstance(fitted, OneHot):
-        groups_N[~missing_N] = fitted.groups(present_N)
-    elif is_text(values_N):
-        groups_N[~missing_N] = 0
+        group_N = np.where(values.is_missing, len(fitted.categories) + 1, fitted.groups(values.codes))
+        rows_G = np.bincount(group_N, minlength=_groups(fitted, edges))
+    elif values.text:
+        rows_G = np.array([len(values) - values.missing, values.missing])
     else:
-        groups_N[~missing_N] = np.searchsorted(edges, present_N.astype(np.float64))
-    return shares_of(groups_N, groups=groups)
+        rows_G = number_rows(values.numbers, edges)
+    return np.asarray(rows_G / max(1, len(values)), dtype=np.float64)

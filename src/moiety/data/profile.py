@@ -3,20 +3,20 @@
 Reads one column at a time. Imported by the check of a run file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
 from moiety.crypto.ring import encode_activations
 from moiety.data.columns import is_text_type
-from moiety.data.preparation import Preparation, check_request, rule_of
+from moiety.data.preparation import Unfitted
 from moiety.data.prepared_column import PreparedColumn, fit_column
 from moiety.data.table import Table
+from moiety.data.values import Values, require_finite
 from moiety.errors import DataError
 
 Use = Literal["id", "target", "feature"]
@@ -93,15 +93,23 @@ class TableProfile:
         return sum(column.prepared.inputs for column in self.columns if column.prepared is not None)
 
 
-def profile_table(table: Table, columns: Iterable[ColumnProfile], *, ids: Sequence[str]) -> TableProfile:
-    """Put the profiles of columns together.
+def profile_table(
+    table: Table, wanted: Unfitted | None, *, ids: Sequence[str], others: Iterable[ColumnProfile] = ()
+) -> TableProfile:
+    """Profile the id columns and the features, beside others.
 
     Args:
         table: the table.
-        columns: of it, already profiled.
+        wanted: the features; None where there are none.
         ids: its id columns.
+        others: columns that are profiled already.
+
+    Raises:
+        DataError: a column is not there, or cannot be read; one that cannot be prepared has a `problem`.
     """
-    return TableProfile(rows=table.rows, columns=tuple(columns), repeated_ids=_repeated(table, ids))
+    keys = [profile_column(table, name, use="id") for name in ids]
+    own = () if wanted is None else profile_features(table, wanted)
+    return TableProfile(rows=table.rows, columns=(*keys, *others, *own), repeated_ids=_repeated(table, ids))
 
 
 def profile_column(table: Table, name: str, *, use: Use) -> ColumnProfile:
@@ -110,48 +118,33 @@ def profile_column(table: Table, name: str, *, use: Use) -> ColumnProfile:
     Raises:
         DataError: there is no such column, or it cannot be read.
     """
-    column = table.read(name)
-    present = _present(column)
-    kind = _kind(present)
-    infinite = pc.sum(pc.is_inf(column)).as_py() or 0 if types.is_floating(column.type) else 0
-    counted = ColumnProfile(
-        name=name,
-        use=use,
-        kind=kind,
-        missing=table.rows - len(present),
-        infinite=infinite,
-        distinct=len(present.unique()),
-        remarks=(),
-    )
-    return replace(counted, remarks=_remarks(counted, present, rows=table.rows))
+    return _counted(table.arrow(name), name, use=use)
 
 
-def profile_features(
-    table: Table, features: Sequence[str], *, rules: Mapping[str, Any]
-) -> Iterator[ColumnProfile]:
+def profile_features(table: Table, wanted: Unfitted) -> Iterator[ColumnProfile]:
     """Count what features hold, and what preparation makes of them, fitted on all rows.
 
     Args:
         table: the table.
-        features: the columns.
-        rules: how they are prepared, as the run file says.
+        wanted: the columns, and how they are prepared.
 
     Raises:
-        ConfigError: a rule cannot be used, whatever the table holds.
         DataError: a column is not there, or cannot be read; one that cannot be prepared has a `problem`.
     """
-    check_request(features, rules)
-    every_row = np.arange(table.rows)
-    for name in features:
+    source = table.source.name
+    for name, rule in wanted.each():
+        column = table.arrow(name)
+        counted = _counted(column, name, use="feature")
         try:
-            fitted = fit_column(table, name, rule=rule_of(rules.get(name)), rows=every_row)
+            values = Values.of_arrow(column)
+            require_finite(values, column=name, source=source)
+            fitted = fit_column(values, name=name, rule=rule, source=source)
         except DataError as error:
-            yield replace(profile_column(table, name, use="feature"), problem=error)
+            yield replace(counted, problem=error)
             continue
         if isinstance(fitted, PreparedColumn):
-            yield _prepared(table, name, Preparation(columns=(fitted,)))
+            yield replace(counted, prepared=_prepared(fitted, values))
         else:
-            counted = profile_column(table, name, use="feature")
             yield replace(counted, remarks=(*counted.remarks, "left out: it gives no input"))
 
 
@@ -171,16 +164,27 @@ def raise_first(profile: TableProfile) -> None:
         )
 
 
-def _prepared(table: Table, name: str, preparation: Preparation) -> ColumnProfile:
-    """Profile a column that has a preparation of its own."""
-    inputs = len(preparation.names)
-    clipped = sum(encode_activations(piece.values_nd)[1] for piece in preparation.pieces(table))
-    prepared = Prepared(
-        rule=preparation.columns[0].fitted.rule,
-        inputs=inputs,
-        clipped=clipped / max(1, table.rows * inputs),
+def _counted(column: Any, name: str, *, use: Use) -> ColumnProfile:
+    """Count what an Arrow column holds."""
+    present = _present(column)
+    infinite = pc.sum(pc.is_inf(column)).as_py() or 0 if types.is_floating(column.type) else 0
+    counted = ColumnProfile(
+        name=name,
+        use=use,
+        kind=_kind(present),
+        missing=len(column) - len(present),
+        infinite=infinite,
+        distinct=len(present.unique()),
+        remarks=(),
     )
-    return replace(profile_column(table, name, use="feature"), prepared=prepared)
+    return replace(counted, remarks=_remarks(counted, present, rows=len(column)))
+
+
+def _prepared(column: PreparedColumn, values: Values) -> Prepared:
+    """Say what a fitted column makes of its values."""
+    inputs = len(column.names)
+    clipped = sum(encode_activations(values_nK)[1] for _, values_nK in column.pieces(values))
+    return Prepared(rule=column.fitted.rule, inputs=inputs, clipped=clipped / (len(values) * inputs))
 
 
 def _kind(column: Any) -> Kind:

@@ -1,7 +1,8 @@
 """What can be done to one column: a fitted rule each, with its arrays.
 
-scikit-learn's transformers do the arithmetic. A fitted rule holds plain numbers, from which the
-transformer is put together again; so a saved rule is JSON and gives the same floats on every load.
+The arithmetic is scikit-learn's, to the last bit. Its transformers do it for quantiles and bins; loading them
+takes longer than preparing most tables, so what the usual rule takes is written here (ADR 0026). A fitted
+rule holds plain numbers; so a saved rule is JSON and gives the same floats on every load.
 Imported by prepared columns.
 
 Shapes: N rows, K inputs.
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
 from moiety.config import ColumnRule, RuleName
-from moiety.data.categories import FittedRule, OneHot, fit_one_hot
-from moiety.data.table import Column
+from moiety.data.categories import FittedRule, OneHot
+from moiety.data.values import Numbers
 from moiety.errors import DataError
 
+_EPSILON: Final = float(np.finfo(np.float64).eps)
 MAX_QUANTILES: Final = 1000
 # The quantile rule keeps results within the normal distribution's quantiles of 1e-7 and 1 - 1e-7,
 # which is scikit-learn's own limit: abs <= 5.2, far inside the range of activations.
@@ -33,9 +35,9 @@ class Unchanged(FittedRule):
 
     rule: Literal["none"] = "none"
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, values_N: Numbers) -> NDArray[np.float64]:
         """Return the values, shape (N, 1)."""
-        return np.asarray(values_N, dtype=np.float64)[:, None]
+        return values_N[:, None]
 
 
 class Nothing(FittedRule):
@@ -48,9 +50,9 @@ class Nothing(FittedRule):
         del column
         return []
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
-        """Return nothing, shape (N, 0)."""
-        return np.zeros((len(values_N), 0))
+    def transform(self, rows: int) -> NDArray[np.float64]:
+        """Return nothing, shape (rows, 0)."""
+        return np.zeros((rows, 0))
 
 
 class Scaled(FittedRule):
@@ -65,15 +67,9 @@ class Scaled(FittedRule):
     mean: Finite
     scale: Annotated[PositiveFloat, Field(repr=False)]
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, values_N: Numbers) -> NDArray[np.float64]:
         """Return the scaled values, shape (N, 1)."""
-        from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  most of a second
-
-        scaler = StandardScaler()
-        scaler.mean_, scaler.scale_ = np.array([self.mean]), np.array([self.scale])
-        scaler.n_features_in_ = 1
-        scaled_N1: NDArray[np.float64] = scaler.transform(_before_scaling(values_N, self.rule))
-        return scaled_N1
+        return (_before_scaling(values_N, self.rule) - self.mean)[:, None] / self.scale
 
 
 class Ranged(FittedRule):
@@ -88,14 +84,9 @@ class Ranged(FittedRule):
     scale: Annotated[PositiveFloat, Field(repr=False)]
     shift: Finite
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, values_N: Numbers) -> NDArray[np.float64]:
         """Return the scaled values, shape (N, 1)."""
-        from sklearn.preprocessing import MinMaxScaler  # noqa: PLC0415
-
-        scaler = MinMaxScaler()
-        scaler.scale_, scaler.min_ = np.array([self.scale]), np.array([self.shift])
-        scaler.n_features_in_ = 1
-        scaled_N1: NDArray[np.float64] = scaler.transform(np.asarray(values_N, dtype=np.float64)[:, None])
+        scaled_N1: NDArray[np.float64] = values_N[:, None] * self.scale + self.shift
         return scaled_N1
 
 
@@ -115,7 +106,7 @@ class Quantiles(FittedRule):
             raise ValueError("quantiles must ascend")
         return self
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, values_N: Numbers) -> NDArray[np.float64]:
         """Return the normal values, shape (N, 1)."""
         from sklearn.preprocessing import QuantileTransformer  # noqa: PLC0415
 
@@ -124,7 +115,7 @@ class Quantiles(FittedRule):
         mapping.n_quantiles_, mapping.n_features_in_ = count, 1
         mapping.quantiles_ = np.array(self.quantiles)[:, None]
         mapping.references_ = np.linspace(0, 1, count, endpoint=True)
-        normal_N1: NDArray[np.float64] = mapping.transform(np.asarray(values_N, dtype=np.float64)[:, None])
+        normal_N1: NDArray[np.float64] = mapping.transform(values_N[:, None])
         return normal_N1
 
 
@@ -158,7 +149,7 @@ class Bins(FittedRule):
             return [column]
         return [f"{column} bin {number}" for number in range(1, self.bins + 1)]
 
-    def transform(self, values_N: Column) -> NDArray[np.float64]:
+    def transform(self, values_N: Numbers) -> NDArray[np.float64]:
         """Return indicators, shape (N, K), or numbers of bins over the largest, shape (N, 1)."""
         from sklearn.preprocessing import KBinsDiscretizer  # noqa: PLC0415
 
@@ -166,7 +157,7 @@ class Bins(FittedRule):
         binner.n_bins_, binner.n_features_in_ = np.array([self.bins]), 1
         binner.bin_edges_ = np.empty(1, dtype=np.object_)
         binner.bin_edges_[0] = np.array(self.edges)
-        number_N1: NDArray[np.float64] = binner.transform(np.asarray(values_N, dtype=np.float64)[:, None])
+        number_N1: NDArray[np.float64] = binner.transform(values_N[:, None])
         if self.inputs == "one-hot":
             return np.asarray(number_N1 == np.arange(self.bins), dtype=np.float64)
         ordinal_N1: NDArray[np.float64] = number_N1 / (self.bins - 1)
@@ -178,71 +169,76 @@ Fitted = Annotated[
 ]
 
 
-def fit_rule(rule: ColumnRule, values_N: Column, *, column: str) -> Fitted:
-    """Fit a rule to the values of the training rows.
+def fit_rule(rule: ColumnRule, values_N: Numbers, *, column: str) -> Fitted:
+    """Fit a rule for numbers to the values of the training rows.
 
     Args:
-        rule: from the run file, or the usual one.
-        values_N: the values, none missing or infinite; numbers, unless the rule is "one-hot".
+        rule: from the run file, or the usual one; not "one-hot".
+        values_N: the values, none missing or infinite.
         column: for messages.
 
     Returns:
         The fitted rule.
 
     Raises:
-        DataError: the values spread too far to be scaled, are too many categories, or fall into one bin.
+        DataError: the values spread too far to be scaled, or fall into one bin.
     """
     fits: dict[RuleName, Callable[[], Fitted]] = {
         "none": Unchanged,
-        "standard": lambda: fit_scaled("standard", values_N, column=column),
-        "log": lambda: fit_scaled("log", values_N, column=column),
+        "standard": lambda: _fit_scaled("standard", values_N, column),
+        "log": lambda: _fit_scaled("log", values_N, column),
         "min-max": lambda: _fit_ranged(values_N, column),
         "quantile": lambda: _fit_quantiles(values_N),
         "bins": lambda: _fit_bins(rule, values_N, column),
-        "one-hot": lambda: fit_one_hot(values_N, rule, column=column),
     }
     return fits[rule.rule]()
 
 
-def fit_scaled(rule: Literal["standard", "log"], values_N: Column, *, column: str) -> Scaled:
-    """Fit "standard" or "log".
+def _fit_scaled(rule: Literal["standard", "log"], values_N: Numbers, column: str) -> Scaled:
+    """Fit mean and standard deviation in two passes, the second corrected by its own mean.
 
-    Raises:
-        DataError: the values spread too far.
+    Reference:
+        StandardScaler of scikit-learn, to the last bit (ADR 0017); Chan, Golub and LeVeque, Algorithms for
+        computing the sample variance, The American Statistician 37 (1983), equation 1.7
     """
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
-
+    numbers_N, count = _before_scaling(values_N, rule), len(values_N)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-        scaler = StandardScaler().fit(_before_scaling(values_N, rule))
-    mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
-    # scikit-learn takes an infinite variance for a constant column and scales by 1.
-    if not np.isfinite([mean, float(scaler.var_[0])]).all():
+        mean = numbers_N.sum() / count
+        deviation_N = numbers_N - mean
+        correction = deviation_N.sum() ** 2 / count
+        variance = (np.square(deviation_N).sum() - correction) / count
+        # The two passes' own error is as large: the values do not differ.
+        constant = variance <= count * _EPSILON * variance + (count * mean * _EPSILON) ** 2
+    if not np.isfinite([mean, variance]).all():
         raise _spread_too_far(rule, column)
-    return Scaled(rule=rule, mean=mean, scale=scale)
+    return Scaled(rule=rule, mean=float(mean), scale=1.0 if constant else float(np.sqrt(variance)))
 
 
-def _fit_ranged(values_N: Column, column: str) -> Ranged:
-    from sklearn.preprocessing import MinMaxScaler  # noqa: PLC0415
+def _fit_ranged(values_N: Numbers, column: str) -> Ranged:
+    """Fit smallest and largest value; values that do not differ are only shifted.
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaler = MinMaxScaler().fit(np.asarray(values_N, dtype=np.float64)[:, None])
-    scale, shift = float(scaler.scale_[0]), float(scaler.min_[0])
-    if not (np.isfinite([scale, shift]).all() and scale > 0):
+    Reference:
+        MinMaxScaler of scikit-learn, to the last bit (ADR 0017)
+    """
+    low, high = float(values_N.min()), float(values_N.max())
+    width = 1.0 if high - low < 10 * _EPSILON else high - low
+    scale = 1.0 / width
+    if not (np.isfinite([scale, low * scale]).all() and scale > 0):
         raise _spread_too_far("min-max", column)
-    return Ranged(scale=scale, shift=shift)
+    return Ranged(scale=scale, shift=0.0 - low * scale)
 
 
-def _fit_quantiles(values_N: Column) -> Quantiles:
+def _fit_quantiles(values_N: Numbers) -> Quantiles:
     from sklearn.preprocessing import QuantileTransformer  # noqa: PLC0415
 
     # subsample=None: all rows count, and no random choice is made.
     mapping = QuantileTransformer(n_quantiles=min(MAX_QUANTILES, len(values_N)), subsample=None).fit(
-        np.asarray(values_N, dtype=np.float64)[:, None]
+        values_N[:, None]
     )
     return Quantiles(quantiles=tuple(mapping.quantiles_[:, 0].tolist()))
 
 
-def _fit_bins(rule: ColumnRule, values_N: Column, column: str) -> Bins:
+def _fit_bins(rule: ColumnRule, values_N: Numbers, column: str) -> Bins:
     from sklearn.preprocessing import KBinsDiscretizer  # noqa: PLC0415
 
     binner = KBinsDiscretizer(rule.bins, encode="ordinal", strategy=rule.spread, subsample=None)
@@ -250,7 +246,7 @@ def _fit_bins(rule: ColumnRule, values_N: Column, column: str) -> Bins:
     # repeated values leave empty are dropped, with a warning.
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore")
-        binner.fit(np.asarray(values_N, dtype=np.float64)[:, None])
+        binner.fit(values_N[:, None])
     edges = tuple(binner.bin_edges_[0].tolist())
     if not np.isfinite(edges).all():
         raise _spread_too_far("bins", column)
@@ -262,9 +258,8 @@ def _fit_bins(rule: ColumnRule, values_N: Column, column: str) -> Bins:
     return Bins(edges=edges, inputs=rule.inputs)
 
 
-def _before_scaling(values_N: Column, rule: Literal["standard", "log"]) -> NDArray[np.float64]:
-    numbers_N1 = np.asarray(values_N, dtype=np.float64)[:, None]
-    return np.sign(numbers_N1) * np.log1p(np.abs(numbers_N1)) if rule == "log" else numbers_N1
+def _before_scaling(values_N: Numbers, rule: Literal["standard", "log"]) -> Numbers:
+    return np.sign(values_N) * np.log1p(np.abs(values_N)) if rule == "log" else values_N
 
 
 def _spread_too_far(rule: str, column: str) -> DataError:

@@ -60,7 +60,7 @@ class Table:
         Raises:
             DataError: there is no such column, or the file is damaged or another one by now.
         """
-        column = self._arrow(name)
+        column = self.arrow(name)
         if is_text_type(column.type):
             return np.array(column.to_pylist(), dtype=np.object_)
         return np.array(numbers_of(column).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -85,6 +85,17 @@ class Table:
                 hint="start again: the table has to stay as it is while it is in use",
             )
         return replace(self, rows=len(rows), read=lambda name: _taken(self.read(name), rows))
+
+    def holding(self, names: Sequence[str]) -> "Table":
+        """Return the table with a few columns that are read once and stay in memory."""
+        held: dict[str, Any] = {}
+
+        def read(name: str) -> Any:
+            if name in names and name not in held:
+                held[name] = self.read(name)
+            return held[name] if name in names else self.read(name)
+
+        return replace(self, read=read)
 
     def id_digest(self, columns: Sequence[str]) -> bytes:
         """Digest the ids in row order, so that two parties can compare the order of their rows.
@@ -118,7 +129,7 @@ class Table:
 
     def _ids(self, name: str) -> Any:
         """Give an id column as an Arrow array of integers or strings."""
-        column = self._arrow(name)
+        column = self.arrow(name)
         if column.null_count:
             raise DataError(
                 f"id column {name!r} of {self.source.name} is missing in {column.null_count} rows",
@@ -131,7 +142,12 @@ class Table:
             )
         return column
 
-    def _arrow(self, name: str) -> Any:
+    def arrow(self, name: str) -> Any:
+        """Give one column as a chunked Arrow array, read anew.
+
+        Raises:
+            DataError: there is no such column, or the file is damaged or another one by now.
+        """
         if name not in self.names:
             raise missing_column(name, self.source, self.names)
         return self.read(name)

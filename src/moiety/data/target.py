@@ -20,7 +20,6 @@ from pydantic import (
     model_validator,
 )
 
-from moiety.data.missing import count_unusable, is_text
 from moiety.data.table import Column
 from moiety.errors import CheckpointCorruptError, DataError, ParameterError
 
@@ -83,13 +82,13 @@ class Target(BaseModel):
             needs = "exactly 2" if kind == "binary" else f"2 to {MAX_CLASSES}"
             raise DataError(
                 f"target {name!r} has {len(distinct)} distinct values; a {kind} task needs {needs}",
-                hint=_other_kind(len(distinct), text=is_text(values_N)),
+                hint=_other_kind(len(distinct), text=_is_text(values_N)),
             )
         return cls(name=name, kind=kind, classes=tuple(distinct))
 
     @classmethod
     def _fit_regression(cls, values_N: Column, name: str, distinct: int, rows: NDArray[np.int64]) -> Self:
-        if is_text(values_N):
+        if _is_text(values_N):
             raise DataError(
                 f"target {name!r} holds text with {distinct} distinct values; "
                 "a regression task needs numbers",
@@ -138,7 +137,7 @@ class Target(BaseModel):
         return found.astype(np.float32) if self.kind == "binary" else found
 
     def _standardise(self, values_N: Column) -> NDArray[np.float32]:
-        if is_text(values_N):
+        if _is_text(values_N):
             raise DataError(
                 f"target {self.name!r} holds text where it held numbers in training",
                 hint="write the column in both tables in the same way",
@@ -207,9 +206,20 @@ def _other_kind(distinct: int, *, text: bool) -> str:
 
 
 def _require_complete(values_N: Column, name: str) -> None:
-    bad = count_unusable(values_N)
+    bad = _count_unusable(values_N)
     if bad:
         raise DataError(
             f"target {name!r} has {bad} missing or infinite values in {len(values_N)} rows",
             hint="fill them in, or remove these rows",
         )
+
+
+def _is_text(values_N: Column) -> bool:
+    return values_N.dtype == np.object_
+
+
+def _count_unusable(values_N: Column) -> int:
+    """Count missing and infinite values."""
+    if _is_text(values_N):
+        return sum(value is None for value in values_N)
+    return int(np.count_nonzero(~np.isfinite(values_N.astype(np.float64))))

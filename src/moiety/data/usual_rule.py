@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moiety.config import ColumnRule
-from moiety.data.missing import is_text
-from moiety.data.table import Column
+from moiety.data.ordered import Ordered
 from moiety.errors import DataError
 
 RANGE: Final = 8.0
@@ -27,58 +26,56 @@ _FEWEST_AMOUNTS: Final = 20  # fewer distinct numbers are codes and counts, whic
 _SQUEEZED: Final = 0.3  # standard deviations that hold the middle half of values
 
 
-def usual_rule(values_N: Column, *, column: str, source: str) -> ColumnRule:
-    """Choose a rule by the training rows.
+def usual_number_rule(numbers_N: NDArray[np.float64], ordered: Ordered) -> ColumnRule:
+    """Choose a rule for numbers by the training rows.
 
     Args:
-        values_N: values of the training rows, none missing or infinite.
+        numbers_N: numbers of the training rows, none missing or infinite.
+        ordered: the same.
+    """
+    if ordered.distinct <= _TWO_VALUES:
+        return ColumnRule(rule="min-max" if _is_rare_flag(numbers_N, ordered.high) else "standard")
+    if ordered.distinct < _FEWEST_AMOUNTS or _spread(numbers_N, ordered) >= _SQUEEZED:
+        return ColumnRule(rule="standard")
+    logarithms_N = np.sign(numbers_N) * np.log1p(np.abs(numbers_N))
+    squeezed = _spread(logarithms_N, Ordered.of(logarithms_N)) < _SQUEEZED
+    return ColumnRule(rule="quantile" if squeezed else "log")
+
+
+def require_categories(*, distinct: int, rows: int, column: str, source: str) -> None:
+    """Refuse texts without a rule that are mostly distinct, as ids and free text are.
+
+    Args:
+        distinct: how many texts differ.
+        rows: how many training rows have one.
         column: for messages.
         source: the table, for messages.
 
     Raises:
-        DataError: the column holds texts that are mostly distinct, as ids and free text are.
+        DataError: they are.
     """
-    if is_text(values_N):
-        _require_categories(values_N, column, source)
-        return ColumnRule(rule="one-hot")
-    numbers_N = values_N.astype(np.float64)
-    distinct = len(np.unique(numbers_N))
-    if distinct <= _TWO_VALUES:
-        return ColumnRule(rule="min-max" if _is_rare_flag(numbers_N) else "standard")
-    if distinct < _FEWEST_AMOUNTS or _spread(numbers_N) >= _SQUEEZED:
-        return ColumnRule(rule="standard")
-    logarithms_N = np.sign(numbers_N) * np.log1p(np.abs(numbers_N))
-    return ColumnRule(rule="log" if _spread(logarithms_N) >= _SQUEEZED else "quantile")
+    if distinct > FEWEST_IDS and distinct > _ID_SHARE * rows:
+        raise DataError(
+            f"column {column!r} of {source} has {distinct} distinct texts in {rows} training rows, "
+            "as ids and free text have",
+            hint=f"take {column!r} out of features under [table] (or name it under id), or, if these are "
+            f'categories, set it to "one-hot" under [prepare]',
+        )
 
 
-def _is_rare_flag(numbers_N: NDArray[np.float64]) -> bool:
+def _is_rare_flag(numbers_N: NDArray[np.float64], high: float) -> bool:
     """Tell whether standardising puts one of two values beyond the range of activations."""
-    share = float(np.mean(numbers_N == numbers_N.max()))
+    share = float(np.mean(numbers_N == high))
     # Of two values, the one with share p lies sqrt((1 - p) / p) standard deviations from the mean.
     return (1 - min(share, 1 - share)) >= RANGE**2 * min(share, 1 - share)
 
 
-def _spread(numbers_N: NDArray[np.float64]) -> float:
+def _spread(numbers_N: NDArray[np.float64], ordered: Ordered) -> float:
     """Return how far apart the middle half of values lies, in standard deviations.
 
     Without the commonest value where it fills half the rows: amounts that are mostly zero are judged by those
     that are not.
     """
-    distinct, counts = np.unique(numbers_N, return_counts=True)
-    common = int(counts.argmax())
-    told = numbers_N[numbers_N != distinct[common]] if 2 * counts[common] >= len(numbers_N) else numbers_N
-    low, high = np.quantile(told, [0.25, 0.75])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        spread = float((high - low) / numbers_N.std())
+        spread = float(np.float64(ordered.without_what_fills_half().middle_half) / numbers_N.std())
     return spread if np.isfinite(spread) else 0.0
-
-
-def _require_categories(values_N: Column, column: str, source: str) -> None:
-    distinct = len(set(values_N.tolist()))
-    if distinct > FEWEST_IDS and distinct > _ID_SHARE * len(values_N):
-        raise DataError(
-            f"column {column!r} of {source} has {distinct} distinct texts in {len(values_N)} training rows, "
-            "as ids and free text have",
-            hint=f"take {column!r} out of features under [table] (or name it under id), or, if these are "
-            f'categories, set it to "one-hot" under [prepare]',
-        )

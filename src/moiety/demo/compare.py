@@ -39,7 +39,7 @@ from moiety.nn.strata import strata_of
 from moiety.nn.top import build_top
 from moiety.party.alignment import kept_table
 from moiety.party.data_owner.features import fixed_features
-from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of
+from moiety.party.label_owner.features import OwnFeatures, columns_to_read, inputs_of, own_features
 from moiety.party.label_owner.result import RESULT_FILE
 from moiety.protocol.initial import left_factor, right_factor
 from moiety.protocol.state import Activations, initial_weights
@@ -208,7 +208,7 @@ def join(label_owner: Path, data_owner: Path) -> Joined:
         values_NC=Preparation.from_json(facts["preparation"]).transform(table),
         target=target,
         encoded=torch.from_numpy(target.transform(values)),
-        own=None if preparation is None else OwnFeatures(preparation, own_table),
+        own=own_features(preparation, own_table, training=schedule.split_rows(Split.TRAIN)),
         schedule=schedule,
         label_seed=Seed(bytes.fromhex(own_facts["seed"])),
         weight_seed=Seed(arrays["weight_seed"].tobytes()),

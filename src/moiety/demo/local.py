@@ -12,8 +12,10 @@ from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.errors import ConfigError, MoietyError
 from moiety.net.channel import MemoryChannel, memory_pair
 from moiety.net.session import Session
+from moiety.party.alignment import Report
 from moiety.party.data_owner.features import read_features
-from moiety.party.data_owner.session import DataOwnerParty, Report, answer
+from moiety.party.data_owner.party import DataOwnerParty
+from moiety.party.data_owner.session import DataOwnerSession, answer
 from moiety.party.label_owner.result import Result
 from moiety.party.label_owner.train import Observer, train
 from moiety.store.checkpoints import open_checkpoints
@@ -58,7 +60,7 @@ def attach_data_owner(
     """Let a data owner answer at one end of an in-memory channel, whenever the other end waits."""
     settings = load_data_owner_run(path)
     party = DataOwnerParty(
-        settings,
+        settings=settings,
         table=read_features(settings),
         ledger=ledger,
         randomness=randomness,
@@ -67,11 +69,12 @@ def attach_data_owner(
     )
     session = Session(channel, role=Role.DATA_OWNER, deadline_seconds=0.0)
     session.log.bind(run=settings.run, peer=settings.peer[0].name)
+    own = DataOwnerSession(party, session)
 
     def pump() -> None:
         try:
             while channel.inbox and not session.closed:
-                answer(session, party)
+                answer(own, session)
         except MoietyError as error:
             # The label owner finds the abort in its inbox; the cause is the data owner's to show.
             session.abort(error)

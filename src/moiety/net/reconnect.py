@@ -11,7 +11,6 @@ They go one direction after the other, so that neither side waits for a reader. 
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,7 +27,7 @@ from moiety.errors import (
 )
 from moiety.net.channel import Channel, ReturnedChannel
 from moiety.net.frame import NO_CONTRACT, NO_SESSION, Frame, decode_frame
-from moiety.net.window import Numbering
+from moiety.net.window import Window
 from moiety.protocol.messages import AbortCode, Block, Kind, abort_block, peer_aborted
 
 FIRST_WAIT_SECONDS: Final = 0.2
@@ -87,11 +86,11 @@ class Recovery:
         self._wait = wait
         self._damaged = 0
 
-    def reconnect(self, numbering: Numbering, lost: MoietyError) -> tuple[Channel, deque[Block]]:
-        """Return a connection that stands where the lost one stood, and the blocks that came on it.
+    def reconnect(self, window: Window, lost: MoietyError) -> Channel:
+        """Return a connection that stands where the lost one stood; what came on it is in the window.
 
         Args:
-            numbering: of the session.
+            window: of the session.
             lost: how the connection was lost.
 
         Raises:
@@ -100,7 +99,6 @@ class Recovery:
             RemoteProtocolError: the peer's RECONNECT does not fit, or frames are damaged again and again.
         """
         left, pause = self._connect_seconds, FIRST_WAIT_SECONDS
-        blocks: deque[Block] = deque()
         self._count_damage(lost)
         self.notice(f"the connection was lost; trying to connect again for {left:g} s")
         while True:
@@ -108,7 +106,7 @@ class Recovery:
             channel = self._connect(max(left, 0.0))
             left -= time.monotonic() - started
             try:
-                self._exchange(channel, numbering, blocks)
+                self._exchange(channel, window)
             except LOST as error:
                 channel.close()
                 self._count_damage(error)
@@ -118,10 +116,10 @@ class Recovery:
             except SessionLostError:
                 raise  # the connection was closed, or is the next session's
             except BaseException as error:
-                self._refuse(channel, numbering, error)
+                self._refuse(channel, window, error)
                 raise
             self.notice("connected again")
-            return channel, blocks
+            return channel
 
     def _count_damage(self, error: MoietyError) -> None:
         self._damaged += isinstance(error, RemoteProtocolError)
@@ -137,41 +135,39 @@ class Recovery:
                 hint="see whether the peer and the network are up, then start the run again",
             ) from error
 
-    def _exchange(self, channel: Channel, numbering: Numbering, blocks: deque[Block]) -> None:
-        speaks_first = numbering.role is Role.LABEL_OWNER
-        own = numbering.uncounted(Block(kind=Kind.RECONNECT, step=0, payload=b""))
+    def _exchange(self, channel: Channel, window: Window) -> None:
+        speaks_first = window.role is Role.LABEL_OWNER
+        own = window.uncounted(Block(kind=Kind.RECONNECT, step=0, payload=b""))
         if speaks_first:
             channel.send(own)
-        lacking = self._read_reconnect(channel, numbering)
+        lacking = self._read_reconnect(channel, window)
         if not speaks_first:
             channel.send(own)
             lacking = 0  # they come when the label owner has taken what it lacks
         for _ in range(lacking):
             data = channel.receive(deadline_seconds=self._answer_seconds)
-            frame = decode_frame(data)
-            numbering.take(frame, size=len(data))
-            blocks.append(frame.block)
-        for frame_bytes in numbering.kept:
+            window.put(decode_frame(data), size=len(data))
+        for frame_bytes in window.retained:
             channel.send(frame_bytes)
 
-    def _read_reconnect(self, channel: Channel, numbering: Numbering) -> int:
+    def _read_reconnect(self, channel: Channel, window: Window) -> int:
         data = channel.receive(deadline_seconds=self._answer_seconds)
         frame = decode_frame(data)
         if frame.block.kind is Kind.RECONNECT:
-            return numbering.take_reconnect(frame)
-        numbering.check_role(frame)
+            return window.take_reconnect(frame)
+        window.check_role(frame)
         if _opens(frame):
             self.redial.give_back(ReturnedChannel(channel, data))
             raise SessionLostError(
                 "the peer started anew while this session was under way",
                 hint="both sides go back to the newest checkpoint they have in common",
             )
-        raise _instead_of_reconnect(channel, frame, numbering)
+        raise _instead_of_reconnect(channel, frame, window)
 
-    def _refuse(self, channel: Channel, numbering: Numbering, error: BaseException) -> None:
+    def _refuse(self, channel: Channel, window: Window, error: BaseException) -> None:
         if isinstance(error, RemoteProtocolError) and not isinstance(error, PeerAbortedError):
             with contextlib.suppress(TransportError):  # the error that is on its way matters more
-                channel.send(numbering.uncounted(abort_block(error)))
+                channel.send(window.uncounted(abort_block(error)))
         channel.close()
 
 
@@ -181,10 +177,10 @@ def _opens(frame: Frame) -> bool:
     return not bound and frame.sequence == 0 and frame.block.kind is not Kind.ABORT
 
 
-def _instead_of_reconnect(channel: Channel, frame: Frame, numbering: Numbering) -> MoietyError:
+def _instead_of_reconnect(channel: Channel, frame: Frame, window: Window) -> MoietyError:
     if frame.block.kind is not Kind.ABORT:
-        numbering.check_binding(frame)
-        return OutOfOrderError(f"{frame.block.kind.name} came where RECONNECT was due")
+        window.check_binding(frame)
+        return OutOfOrderError(f"{frame.block.kind.name} came where RECONNECT was expected")
     if frame.block.payload != bytes([AbortCode.UNKNOWN_SESSION]):
         return peer_aborted(frame.block.payload)
     channel.close()

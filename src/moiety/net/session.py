@@ -6,9 +6,8 @@ they never notice that a connection was replaced. Imported by the parties' loops
 """
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from moiety.contract.products import Role
 from moiety.errors import (
@@ -38,12 +37,24 @@ from moiety.net.events import (
 )
 from moiety.net.frame import Frame, decode_frame
 from moiety.net.reconnect import LOST, Recovery
-from moiety.net.transcript import Transcript
-from moiety.net.window import Numbering
+from moiety.net.window import Window
 from moiety.protocol.messages import Block, Kind, abort_block, abort_code, peer_aborted
 
 DRAIN_SECONDS: Final = 1.0
 """How long a connection that is gone may take to give out what came on it before."""
+
+
+class Machine(Protocol):
+    """A state machine that a session drives: blocks in, blocks out."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it expects a block."""
+        ...
+
+    def receive(self, block: Block) -> Iterable[Block]:
+        """Take a block; return what answers it."""
+        ...
 
 
 class Session:
@@ -66,11 +77,10 @@ class Session:
         self._channel = channel
         self._deadline_seconds = deadline_seconds
         self._recovery = recovery
-        self._numbering = Numbering(role)
-        self.transcript = Transcript(role)
+        self._window = Window(role)
+        self.transcript = self._window.transcript
         self.log = Log(role=role.name.lower().replace("_", " "))
-        self.log.locate(lambda: self._numbering.place)
-        self._early: deque[Block] = deque()
+        self.log.locate(lambda: self._window.place)
         self._earlier_bytes = (0, 0)
         self._failed = False
         self._closed = False
@@ -92,7 +102,7 @@ class Session:
 
     def bind(self, *, contract: bytes, session: bytes) -> None:
         """Bind every later frame to what the handshake agreed on. Only now can a connection be replaced."""
-        self._numbering.bind(contract=contract, session=session, keep=self._recovery is not None)
+        self._window.bind(contract=contract, session=session, retain=self._recovery is not None)
         self.log.bind(session=session.hex())
 
     def tell(self, notice: Callable[[str], None]) -> None:
@@ -111,11 +121,10 @@ class Session:
         for block in blocks:
             signals.check()
             self._require_open()
-            while not self._numbering.has_room(len(block.payload)):
+            while not self._window.has_room(len(block.payload)):
                 self._take()
-            self._deliver(self._numbering.number(block))
+            self._deliver(self._window.number(block))
             self._log_frame(FRAME_SENT, block)
-            self.transcript.sent(block)
 
     def receive(self) -> Block:
         """Return the peer's next block. A frame that is refused ends the session; `abort` may follow.
@@ -129,11 +138,23 @@ class Session:
         """
         signals.check()
         self._require_open()
-        while not self._early:
+        while not self._window.waiting:
             self._take()
-        block = self._early.popleft()
-        self.transcript.received(block)
-        return block
+        return self._window.take()
+
+    def ask(self, block: Block) -> Block:
+        """Send a block and return the answer, which is one block; raises as `send` and `receive`."""
+        self.send([block])
+        return self.receive()
+
+    def drive(self, machine: Machine) -> None:
+        """Take blocks, and send what answers them, until the machine waits for nothing.
+
+        Raises:
+            MoietyError: as `send`, `receive` and the machine.
+        """
+        while machine.waiting:
+            self.send(machine.receive(self.receive()))
 
     def settle(self) -> bool:
         """Wait until the peer has everything; return whether it says so.
@@ -141,14 +162,14 @@ class Session:
         Without an answer it may have everything all the same: the last acknowledgement can always be lost.
 
         Raises:
-            RemoteProtocolError: the peer sends blocks although nothing is due.
+            RemoteProtocolError: the peer sends blocks although none is expected.
         """
         if self._recovery is None:
-            return self._numbering.settled
+            return self._window.settled
         try:
-            while not self._numbering.settled:
+            while not self._window.settled:
                 self._take()
-                if self._early:
+                if self._window.waiting:
                     self._failed = True
                     raise RemoteProtocolError("a block came after the end")
         except TransportError:
@@ -175,7 +196,7 @@ class Session:
 
     def close(self) -> None:
         """Deliver what was sent, acknowledge what came, and end the connection."""
-        if not self.closed and self._numbering.owes:
+        if not self.closed and self._window.owes:
             self._try(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b""))
         if not self._closed:
             self.log.emit(SESSION_CLOSED, bytes_sent=self.bytes_sent, bytes_received=self.bytes_received)
@@ -186,7 +207,7 @@ class Session:
 
     def _try(self, block: Block) -> None:
         try:
-            self._channel.send(self._numbering.uncounted(block))
+            self._channel.send(self._window.uncounted(block))
         except TransportError:
             # The session is over either way; what is being reported matters more.
             self._closed = True
@@ -196,7 +217,7 @@ class Session:
             self._channel.send(frame)
         except PeerUnreachableError as error:
             self._drain()
-            self._recover(error)  # the frame is kept, and sent with the others
+            self._recover(error)  # the frame is retained, and sent with the others
 
     def _drain(self) -> None:
         """Take what came before the connection ended: an ABORT among it says why it did."""
@@ -222,25 +243,23 @@ class Session:
         frame = decode_frame(data)
         if frame.block.kind in (Kind.ABORT, Kind.RECONNECT):
             raise self._ended_by(frame)
-        self._numbering.take(frame, size=len(data))
+        self._window.put(frame, size=len(data))
         self._log_frame(FRAME_RECEIVED, frame.block)
-        if frame.block.kind is not Kind.ACKNOWLEDGE:
-            self._early.append(frame.block)
 
     def _acknowledge(self) -> None:
-        if self._numbering.bound and self._numbering.owes_much:
-            self._deliver(self._numbering.uncounted(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b"")))
+        if self._window.bound and self._window.owes_much:
+            self._deliver(self._window.uncounted(Block(kind=Kind.ACKNOWLEDGE, step=0, payload=b"")))
 
     def _ended_by(self, frame: Frame) -> MoietyError:
         # A party may stop before it bound the session, so the binding of an ABORT is not compared.
-        self._numbering.check_role(frame)
+        self._window.check_role(frame)
         if frame.block.kind is Kind.ABORT:
             error = peer_aborted(frame.block.payload)
             self.log.emit(PEER_ABORTED, error=_name(error), limit=_limit(error))
             self.close()
             return error
-        if self._numbering.bound:
-            self._numbering.check_binding(frame)
+        if self._window.bound:
+            self._window.check_binding(frame)
             return OutOfOrderError("RECONNECT came on a connection that stands")
         lost = SessionLostError(
             "the peer goes on with a session that this process does not know; it was told to start anew",
@@ -252,20 +271,19 @@ class Session:
 
     def _recover(self, error: MoietyError) -> None:
         """Replace the connection, or raise what happened to it."""
-        if self._recovery is None or not self._numbering.bound:
+        if self._recovery is None or not self._window.bound:
             self._failed = isinstance(error, RemoteProtocolError)
             raise error
         self.log.emit(CONNECTION_LOST, error=_name(error))
         earlier = (self.bytes_sent, self.bytes_received)
         self._channel.close()
         try:
-            self._channel, blocks = self._recovery.reconnect(self._numbering, error)
+            self._channel = self._recovery.reconnect(self._window, error)
         except MoietyError:
             self._failed = True
             raise
         self.log.emit(CONNECTION_REPLACED)
         self._earlier_bytes = earlier
-        self._early.extend(blocks)
 
     def _log_frame(self, event: Event, block: Block) -> None:
         self.log.emit(

@@ -4,7 +4,7 @@ Each direction has its own SHA-256, because frames of the two directions overtak
 take the digest between exchanges, when everything that was sent has arrived. Of a block go in its place, its
 length and both ends of its payload: payloads are ciphertexts and masked shares under fresh randomness, so
 that two sessions never agree there, and that no byte between was damaged is what checksum and TLS say. The
-blocks that speak of checkpoints are left out. Imported by session.
+blocks that speak of checkpoints are left out. Imported by the session's window.
 """
 
 import struct

@@ -1,7 +1,8 @@
-"""Where one session stands: what frames are bound to, how many went each way, what is kept to send again.
+"""Where one session stands: what was sent and came, what is retained to send again, and the transcript.
 
-Pure bookkeeping over bytes: no channel, no clock. Everything is checked before anything is counted.
-Imported by session and recovery.
+Pure bookkeeping over bytes: no channel, no clock. Everything is checked before anything is counted. A block
+that came enters the transcript when it is taken, not when it arrives: between exchanges both sides have the
+same one. Imported by session and recovery.
 """
 
 from collections import deque
@@ -11,18 +12,24 @@ from typing import Final
 from moiety.contract.products import Role
 from moiety.errors import OutOfOrderError, RemoteProtocolError
 from moiety.net.frame import NO_CONTRACT, NO_SESSION, Frame, encode_frame
+from moiety.net.transcript import Transcript
 from moiety.protocol.messages import Block, Kind
 
 
-class Numbering:
+class Window:
     """Numbers what leaves and checks what comes.
 
     Args:
         role: this side's.
+
+    Attributes:
+        role: this side's.
+        transcript: the digest of what crossed.
     """
 
     def __init__(self, role: Role) -> None:
         self.role = role
+        self.transcript = Transcript(role)
         self._contract = NO_CONTRACT
         self._session = NO_SESSION
         self._sent = 0
@@ -30,6 +37,7 @@ class Numbering:
         self._owed_bytes = 0
         self._bound = False
         self._outbox: Outbox | None = None
+        self._inbox: deque[Block] = deque()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -43,7 +51,7 @@ class Numbering:
 
     @property
     def settled(self) -> bool:
-        """Whether the peer has acknowledged everything that is kept."""
+        """Whether the peer has acknowledged everything that is retained."""
         return not self._outbox
 
     @property
@@ -57,26 +65,32 @@ class Numbering:
         return self._owed_bytes >= ACKNOWLEDGE_BYTES
 
     @property
-    def kept(self) -> tuple[bytes, ...]:
+    def retained(self) -> tuple[bytes, ...]:
         """Frames that the peer may lack, in order."""
         return () if self._outbox is None else tuple(self._outbox)
 
-    def bind(self, *, contract: bytes, session: bytes, keep: bool) -> None:
-        """Bind every later frame to what the handshake agreed on, and keep frames from now on if asked."""
+    @property
+    def waiting(self) -> bool:
+        """Whether a block came that was not taken yet."""
+        return bool(self._inbox)
+
+    def bind(self, *, contract: bytes, session: bytes, retain: bool) -> None:
+        """Bind every later frame to what the handshake agreed on, and retain frames from now on if asked."""
         self._contract, self._session = contract, session
         self._bound = True
-        self._outbox = Outbox(self._sent) if keep else None
+        self._outbox = Outbox(self._sent) if retain else None
 
     def has_room(self, size: int) -> bool:
         """Whether a frame of `size` bytes can be sent without waiting for an acknowledgement."""
         return self._outbox is None or self._outbox.has_room(size)
 
     def number(self, block: Block) -> bytes:
-        """Return a block's frame, counted and kept."""
+        """Return a block's frame: counted, retained, and in the transcript."""
         frame = self.uncounted(block)
         self._sent += 1
         if self._outbox is not None:
             self._outbox.add(frame)
+        self.transcript.sent(block)
         return frame
 
     def uncounted(self, block: Block) -> bytes:
@@ -93,8 +107,8 @@ class Numbering:
             )
         )
 
-    def take(self, frame: Frame, *, size: int) -> None:
-        """Check the peer's next frame, count it, and forget what it acknowledges.
+    def put(self, frame: Frame, *, size: int) -> None:
+        """Check the peer's next frame, count it, and forget what it acknowledges; its block waits in order.
 
         Raises:
             OutOfOrderError: it is not the next one.
@@ -102,12 +116,19 @@ class Numbering:
         """
         self.check_role(frame)
         if frame.sequence != self._received:
-            raise OutOfOrderError(f"frame {frame.sequence} came where frame {self._received} was due")
+            raise OutOfOrderError(f"frame {frame.sequence} came where frame {self._received} was expected")
         self.check_binding(frame)
         self._acknowledge(frame.acknowledged)
         if frame.block.kind is not Kind.ACKNOWLEDGE:
             self._received += 1
             self._owed_bytes += size
+            self._inbox.append(frame.block)
+
+    def take(self) -> Block:
+        """Return the block that waits longest; it is in the transcript from now on."""
+        block = self._inbox.popleft()
+        self.transcript.received(block)
+        return block
 
     def take_reconnect(self, frame: Frame) -> int:
         """Check the peer's RECONNECT, forget what it has, and return how many frames this side lacks.
@@ -155,9 +176,9 @@ class Numbering:
 
 
 OUTBOX_BYTES: Final = 32 * 2**20
-"""Kept for one peer; eight full frames."""
+"""Retained for one peer; eight full frames."""
 ACKNOWLEDGE_BYTES: Final = OUTBOX_BYTES // 4
-"""Received without an answer before an ACKNOWLEDGE is due; a sender never waits for less than it keeps."""
+"""Received without an answer before an ACKNOWLEDGE is sent; a sender never waits for less than it retains."""
 
 
 class Outbox:
@@ -188,7 +209,7 @@ class Outbox:
         return not self._frames or self._bytes + size <= OUTBOX_BYTES
 
     def add(self, frame: bytes) -> None:
-        """Keep a frame."""
+        """Retain a frame."""
         self._frames.append(frame)
         self._bytes += len(frame)
 

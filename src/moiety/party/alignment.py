@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from moiety.config import DataOwnerRun, LabelOwnerRun, PeriodSplit
 from moiety.contract.assignment import Assignment
@@ -26,6 +25,7 @@ from moiety.data.periods import assign
 from moiety.data.table import Table
 from moiety.errors import AlignmentError, CheckpointError
 from moiety.net.session import Session
+from moiety.party.threads import available_threads
 from moiety.protocol.alignment import Aligned, AlignmentTerms, DataOwnerAlignment, LabelOwnerAlignment
 from moiety.protocol.messages import Kind
 from moiety.store.files import digest, replace
@@ -94,7 +94,7 @@ class OwnSide(Secret):
 
     @cached_property
     def _hashed(self) -> IdRows:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(available_threads()) as pool:
             keep_first = self._settings.table.duplicates == "first"
             return self._ids.hashed(self._group, keep_first=keep_first, map_function=pool.map)
 
@@ -253,7 +253,7 @@ def _keep(path: Path, facts: dict[str, Any]) -> None:
 
 def _in_threads(function: Callable[[Any], Any], items: Any) -> Any:
     """Map in threads: the library lets the interpreter's lock go while it multiplies."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(available_threads()) as pool:
         return list(pool.map(function, items))
 
 

@@ -6,7 +6,7 @@ a session sends after it, by role and protocol; the third what stays. Imported b
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from moiety.config import AnyRun, DataOwnerRun, LabelOwnerRun, Totals
 from moiety.contract import stated
@@ -14,6 +14,7 @@ from moiety.contract.assignment import Assignment
 from moiety.contract.flow import Form, Send, When, flow_of
 from moiety.contract.products import Role
 from moiety.contract.terms import DataOwnerTerms, LabelOwnerTerms, Terms
+from moiety.data.profile import TableProfile
 
 _FRESH: Final = "a random number, fresh each time"
 _ORDER: Final = "a digest of the common rows in an order that says nothing of ids"
@@ -46,6 +47,10 @@ class Disclosure:
     stated: Mapping[str, Any]
     sent: Mapping[str, str]
     kept: tuple[str, ...] = field(default=())
+
+
+Finding: TypeAlias = str | TableProfile | Disclosure
+"""What a check yields: a sentence for what is in order, what the table is like, what the peer will know."""
 
 
 def of_data_owner(

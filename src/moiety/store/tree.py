@@ -5,17 +5,19 @@ puts them together again, exactly. Anything else is refused, so that a run learn
 optimiser cannot be saved. Imported by both parties' checkpoints.
 """
 
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moiety.errors import CheckpointCorruptError, CheckpointError
 from moiety.store.files import Arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Tree = Any
 """JSON: scalars as they are, everything else an object with one key that says what it is."""
@@ -57,7 +59,8 @@ def rebuild(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Any:
 
 
 def _flat(value: Any, name: str, arrays: Arrays) -> Tree:
-    if isinstance(value, Tensor):
+    torch = sys.modules.get("torch")  # where nobody has loaded it, nothing is a tensor
+    if torch is not None and isinstance(value, torch.Tensor):
         return {"tensor": _kept(_as_array(value, name), name, arrays), "type": str(value.dtype)[6:]}
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         return {"array": _kept(value, name, arrays)}
@@ -89,7 +92,9 @@ def _key(key: Any, name: str) -> str | int:
     return key  # type: ignore[no-any-return]
 
 
-def _as_array(value: Tensor, name: str) -> NDArray[Any]:
+def _as_array(value: "Tensor", name: str) -> NDArray[Any]:
+    import torch  # noqa: PLC0415  two seconds
+
     plain = value.detach().cpu()
     if plain.layout is not torch.strided or plain.is_quantized or plain.is_complex():
         raise CheckpointError(
@@ -113,6 +118,8 @@ def _built(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Any:
             raise ValueError("not a scalar")
         return tree
     if "tensor" in tree:
+        import torch  # noqa: PLC0415  two seconds
+
         tensor = torch.from_numpy(arrays[tree["tensor"]].copy())
         return tensor.view(torch.bfloat16) if tree["type"] == "bfloat16" else tensor
     ((kind, content),) = tree.items()

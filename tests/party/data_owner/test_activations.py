@@ -1,4 +1,4 @@
-"""The prepared table on disk: the same activations as in memory, and nothing stays behind."""
+"""The prepared table, in memory or on disk: the same activations, and nothing stays behind."""
 
 import errno
 import gc
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pytest
 
 from moiety.crypto.ring import encode_activations
-from moiety.data import preparation as preparations
-from moiety.data.preparation import Piece, Preparation
+from moiety.data import prepared_column
+from moiety.data.preparation import Preparation
 from moiety.data.scratch import open_unnamed
 from moiety.data.table import Table
+from moiety.data.table_pass import Piece, TablePass
 from moiety.errors import CheckpointCorruptError, CheckpointError, LocalProtocolError, NonFiniteError
-from moiety.party.data_owner import activations as activation_file
-from moiety.party.data_owner.activations import ActivationFile
+from moiety.party.data_owner import activations
+from moiety.party.data_owner.activations import ActivationTable
 from moiety.protocol.dither import row_digests
 from tests.support.randomness import words_of
 
@@ -46,20 +47,21 @@ EXPECTED_ND, CLIPPED = encode_activations(PREPARATION.transform(TABLE))
 ALL = np.arange(ROWS)
 
 
-def written(folder: Path) -> ActivationFile:
-    return ActivationFile(folder, PREPARATION.pieces(TABLE), rows=ROWS, in_features=len(PREPARATION.names))
+def written(folder: Path) -> ActivationTable:
+    return ActivationTable(folder, TablePass(TABLE, PREPARATION, training=None), rows=ROWS)
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collect the files that are opened."""
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Leave no memory for activations; collect the files that are opened instead."""
     files: list[Any] = []
 
     def opening(folder: Path) -> Any:
         files.append(open_unnamed(folder))
         return files[-1]
 
-    monkeypatch.setattr(activation_file, "open_unnamed", opening)
+    monkeypatch.setattr(activations, "open_unnamed", opening)
+    monkeypatch.setattr(activations, "MEMORY_BYTES", 0)
     return files
 
 
@@ -74,13 +76,17 @@ def room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+# All columns but one, some of them, none of them: the limit is crossed between columns.
+@pytest.mark.parametrize("memory", [2**28, EXPECTED_ND.nbytes, EXPECTED_ND.nbytes - 1, 4 * ROWS, 0])
 @pytest.mark.parametrize("values", [1, 7, 64, 2**20])
-def test_activation_file_equals_the_table_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
+def test_activation_table_equals_the_table_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int, memory: int
 ) -> None:
-    monkeypatch.setattr(preparations, "_PIECE_VALUES", values)
-    monkeypatch.setattr(activation_file, "_CHUNK_VALUES", 7 * values)
+    monkeypatch.setattr(prepared_column, "_PIECE_VALUES", values)
+    monkeypatch.setattr(activations, "_CHUNK_VALUES", 7 * values)
+    monkeypatch.setattr(activations, "MEMORY_BYTES", memory)
     kept = written(tmp_path)
+    assert isinstance(kept._rows, activations._MappedRows) == (memory < EXPECTED_ND.nbytes)
     activation_ND, digest_N = kept.batch(ALL, training=True)
     np.testing.assert_array_equal(activation_ND, EXPECTED_ND)
     np.testing.assert_array_equal(digest_N, row_digests(EXPECTED_ND))
@@ -88,7 +94,13 @@ def test_activation_file_equals_the_table_in_memory(
     assert (kept.in_features, kept.size) == (EXPECTED_ND.shape[1], EXPECTED_ND.size)
 
 
-def test_activation_file_gathers_rows_in_any_order_and_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [2**28, 0])
+@pytest.mark.parametrize("gathered", [1, 2, 1024])
+def test_activation_table_gathers_rows_in_any_order_and_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, gathered: int
+) -> None:
+    monkeypatch.setattr(activations, "MEMORY_BYTES", memory)
+    monkeypatch.setattr(activations, "_MAPPED_ROWS", gathered)
     kept = written(tmp_path)
     rows = np.array([100, 0, 57, 57, 3])
     activation_ND, digest_N = kept.batch(rows, training=False)
@@ -97,42 +109,97 @@ def test_activation_file_gathers_rows_in_any_order_and_twice(tmp_path: Path) -> 
     assert kept.batch(np.arange(0), training=False)[0].shape == (0, kept.in_features)
 
 
-def test_activation_file_gives_ordinary_arrays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [2**28, 0])
+def test_activation_table_gives_arrays_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(activations, "MEMORY_BYTES", memory)
     activation_ND, _ = written(tmp_path).batch(ALL, training=True)
     assert type(activation_ND) is np.ndarray
     assert activation_ND.dtype == np.int16
     assert activation_ND.flags.owndata
     assert activation_ND.flags.c_contiguous
+    assert activation_ND.flags.writeable
 
 
-def test_activation_file_has_no_name_and_is_for_its_user_only(tmp_path: Path) -> None:
+def test_activation_table_in_memory_writes_nothing(
+    tmp_path: Path, on_disk: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations, "MEMORY_BYTES", EXPECTED_ND.nbytes)
+    with room_for(0):
+        written(tmp_path)
+    assert [file.closed for file in on_disk] == [True]  # only to see whether the folder can be written to
+
+
+def test_activation_files_have_no_name_and_are_for_their_user_only(
+    tmp_path: Path, on_disk: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[os.stat_result] = []
+    turned = activations._Columns.turned
+
+    def looking(columns: Any) -> Iterator[Any]:
+        yield from turned(columns)
+        found.extend(os.fstat(file.fileno()) for file in on_disk[1:])
+
+    monkeypatch.setattr(activations._Columns, "turned", looking)
     before = os.umask(0)
     try:
-        kept = written(tmp_path / "new" / "run")  # not made: the run may never save anything there
+        written(tmp_path / "new" / "run")  # not made: the run may never save anything there
     finally:
         os.umask(before)
-    status = os.fstat(kept._file.fileno())
-    assert status.st_mode & 0o777 == 0o600
-    assert status.st_nlink == 0
-    assert status.st_size == EXPECTED_ND.nbytes
+    assert [status.st_mode & 0o777 for status in found] == [0o600, 0o600]
+    assert [status.st_nlink for status in found] == [0, 0]
+    assert [status.st_size for status in found] == [EXPECTED_ND.nbytes] * 2
     assert not list(tmp_path.iterdir())
 
 
+def mapped_files() -> dict[str, int]:
+    """Return this process's mappings of files that have no name any more, with the kB that are in memory."""
+    found: dict[str, int] = {}
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            mapping = line
+        elif name == "Rss:" and mapping.endswith("(deleted)"):
+            found[mapping] = int(values[0])
+    return found
+
+
 @pytest.mark.parametrize("how", ["close", "forget"])
-def test_activation_file_gives_its_space_back(tmp_path: Path, opened: list[Any], how: str) -> None:
-    kept: ActivationFile | None = written(tmp_path)
+def test_activation_table_gives_its_space_back(tmp_path: Path, on_disk: list[Any], how: str) -> None:
+    gc.collect()
+    before = mapped_files()
+    kept: ActivationTable | None = written(tmp_path)
     assert kept is not None
-    assert [file.closed for file in opened] == [False, True]
+    assert [file.closed for file in on_disk] == [True] * 3
+    assert len(mapped_files().keys() - before.keys()) == 1
     if how == "close":
         kept.close()
         kept.close()
     else:
         kept = None
         gc.collect()
-    assert all(file.closed for file in opened)
+    assert not mapped_files().keys() - before.keys()
 
 
-def test_activation_file_in_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_activation_table_lets_its_pages_go(tmp_path: Path, on_disk: list[Any]) -> None:
+    """What is mapped counts as memory of the process for as long as its pages are used."""
+    rows = 100_000
+    before = mapped_files()
+    pieces = [Piece(first_row=0, first_input=0, values_nK=np.ones((rows, 64)))]
+    kept = ActivationTable(tmp_path, pieces, rows=rows)
+    activation_ND, _ = kept.batch(np.arange(0, rows, 2), training=True)
+    assert activation_ND.shape == (rows // 2, 64)
+    assert len(on_disk) == 3
+    assert [kB for mapping, kB in mapped_files().items() if mapping not in before] == [0]
+    kept.close()
+
+
+@pytest.mark.parametrize("memory", [2**28, 0])
+def test_activation_table_in_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(activations, "MEMORY_BYTES", memory)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot be written: Not a directory") as caught:
         written(tmp_path / "file" / "run")
@@ -140,36 +207,44 @@ def test_activation_file_in_a_folder_that_cannot_be_written_is_refused(tmp_path:
 
 
 @pytest.mark.parametrize("size", [100, EXPECTED_ND.nbytes - 1])
-def test_activation_file_on_a_full_disk_leaves_nothing(tmp_path: Path, opened: list[Any], size: int) -> None:
+def test_activation_table_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, on_disk: list[Any], size: int
+) -> None:
     with room_for(size), pytest.raises(CheckpointError, match="cannot be written: File too large") as caught:
         written(tmp_path)
     assert "make room" in caught.value.hint
-    assert [file.closed for file in opened] == [True, True]
+    assert [file.closed for file in on_disk] == [True, True]
     assert not list(tmp_path.iterdir())
 
 
-def test_activation_file_on_a_disk_that_fills_up_while_rows_are_laid_out_leaves_nothing(
-    tmp_path: Path, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_activation_table_on_a_disk_that_fills_up_while_rows_are_laid_out_leaves_nothing(
+    tmp_path: Path, on_disk: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write = activations._write
 
-    monkeypatch.setattr(activation_file, "_write_rows", full)
+    def filling(file: Any, values: Any, *, offset: int) -> None:
+        if len(on_disk) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file, values, offset=offset)
+
+    monkeypatch.setattr(activations, "_write", filling)
     with pytest.raises(CheckpointError, match="No space left"):
         written(tmp_path)
-    assert [file.closed for file in opened] == [True, True]
+    assert [file.closed for file in on_disk] == [True] * 3
 
 
-def test_activation_file_leaves_nothing_when_the_table_fails(tmp_path: Path, opened: list[Any]) -> None:
-    bad = Piece(first_row=0, first_input=0, values_nd=np.array([[np.nan]]))
+def test_activation_table_leaves_nothing_when_the_table_fails(tmp_path: Path, on_disk: list[Any]) -> None:
+    good = Piece(first_row=0, first_input=0, values_nK=np.array([[1.0]]))
+    bad = Piece(first_row=0, first_input=1, values_nK=np.array([[np.nan]]))
     with pytest.raises(NonFiniteError) as caught:
-        ActivationFile(tmp_path, [bad], rows=1, in_features=1)
+        ActivationTable(tmp_path, [good, bad], rows=1)
     assert caught.tb is not None  # which holds what would be collected otherwise
-    assert [file.closed for file in opened] == [True, True]
+    assert [file.closed for file in on_disk] == [True, True]
     assert not list(tmp_path.iterdir())
 
 
-def test_activation_file_goes_on_where_the_disk_took_a_part(
+@pytest.mark.usefixtures("on_disk")
+def test_activation_table_goes_on_where_the_disk_took_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwrite = os.pwrite
@@ -177,31 +252,38 @@ def test_activation_file_goes_on_where_the_disk_took_a_part(
     np.testing.assert_array_equal(written(tmp_path).batch(ALL, training=True)[0], EXPECTED_ND)
 
 
-def test_activation_file_that_was_cut_is_refused(tmp_path: Path) -> None:
-    kept = written(tmp_path)
-    os.ftruncate(kept._file.fileno(), EXPECTED_ND.nbytes - 1)
-    kept.batch(ALL[:-1], training=True)
+def test_activation_table_whose_columns_were_cut_is_refused(
+    tmp_path: Path, on_disk: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = activations._Columns.turned
+
+    def cut(columns: Any) -> Iterator[Any]:
+        os.ftruncate(on_disk[1].fileno(), EXPECTED_ND.nbytes - 1)
+        yield from turned(columns)
+
+    monkeypatch.setattr(activations._Columns, "turned", cut)
     with pytest.raises(CheckpointCorruptError, match="cannot be read back") as caught:
-        kept.batch(ALL, training=True)
+        written(tmp_path)
     assert caught.value.hint
+    assert [file.closed for file in on_disk] == [True] * 3
 
 
-def test_activation_file_that_the_disk_does_not_give_back_is_refused(
+@pytest.mark.usefixtures("on_disk")
+def test_activation_table_that_the_disk_does_not_give_back_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")
 
-    kept = written(tmp_path)
     monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(CheckpointCorruptError, match="cannot be read back"):
-        kept.batch(ALL, training=True)
+        written(tmp_path)
 
 
-def test_activation_file_cannot_be_trained(tmp_path: Path) -> None:
+def test_activation_table_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(LocalProtocolError, match="cannot be trained"):
         written(tmp_path).backward(np.zeros((1, 1)))
 
 
-def test_activation_file_repr_shows_no_values(tmp_path: Path) -> None:
+def test_activation_table_repr_shows_no_values(tmp_path: Path) -> None:
     assert str(EXPECTED_ND[0, 0]) not in repr(written(tmp_path)).split(" at ")[0]

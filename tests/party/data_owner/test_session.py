@@ -14,11 +14,16 @@ from pyarrow import csv, parquet
 
 from moiety.config import DataOwnerRun as Settings
 from moiety.config import Totals, load_data_owner_run
+from moiety.contract.products import Role
 from moiety.contract.terms import encode_terms
+from moiety.crypto.sampling import Seed
+from moiety.data.preparation import Preparation
 from moiety.errors import (
     CheckpointError,
     ConfigError,
+    ContractMismatchError,
     DataError,
+    LocalProtocolError,
     MalformedMessageError,
     PeerAbortedError,
     PeerIdentityError,
@@ -26,16 +31,29 @@ from moiety.errors import (
     PolicyError,
     RemoteProtocolError,
 )
+from moiety.net.channel import memory_pair
 from moiety.net.identity import create_identity
-from moiety.party.data_owner import features
-from moiety.party.data_owner import session as data_owner
-from moiety.party.data_owner.activations import ActivationFile
-from moiety.party.data_owner.features import fit_preparation, fixed_features, open_ledger, read_features
+from moiety.net.session import Session
+from moiety.nn import bottom
+from moiety.party.data_owner import activations
+from moiety.party.data_owner import prepared as prepared_module
+from moiety.party.data_owner.activations import ActivationTable
+from moiety.party.data_owner.features import (
+    fixed_features,
+    open_ledger,
+    read_features,
+    wanted_features,
+)
+from moiety.party.data_owner.party import DataOwnerParty
+from moiety.party.data_owner.prepared import prepare
 from moiety.party.data_owner.provide import provide
-from moiety.party.data_owner.session import DataOwnerParty
+from moiety.party.data_owner.session import DataOwnerSession
+from moiety.party.data_owner.start import Start
+from moiety.protocol.handshake import LabelOwnerHandshake
 from moiety.protocol.messages import Block, Kind
 from moiety.store import model as checkpoint
-from tests.support.pair import label_terms
+from moiety.store.checkpoints import open_checkpoints
+from tests.support.pair import contract_of, data_terms, label_terms
 from tests.support.parties import (
     NOBODY,
     Files,
@@ -54,26 +72,38 @@ def files(tmp_path: Path) -> Files:
     return make_parties(tmp_path)
 
 
-def party_of(files: Files, reports: list[str]) -> DataOwnerParty:
+def session_of(files: Files, reports: list[str]) -> DataOwnerSession:
     settings = load_data_owner_run(files.data_owner)
-    return DataOwnerParty(
-        settings,
+    party = DataOwnerParty(
+        settings=settings,
         table=read_features(settings),
         ledger=None,
         randomness=RecordedRandomness(b"party"),
         report=reports.append,
+        checkpoints=open_checkpoints(settings.folder, settings.checkpoint, report=reports.append),
     )
+    return DataOwnerSession(party, Session(memory_pair()[1], role=Role.DATA_OWNER, deadline_seconds=0.0))
 
 
 def block(kind: Kind, payload: bytes = b"") -> Block:
     return Block(kind=kind, step=0, payload=payload)
 
 
-def hello(files: Files, **changes: object) -> Block:
+def order_digest(files: Files) -> str:
     settings = load_data_owner_run(files.data_owner)
-    digest = read_features(settings).id_digest(settings.table.id).hex()
+    return read_features(settings).id_digest(settings.table.id).hex()
+
+
+def hello(files: Files, **changes: object) -> Block:
     terms = label_terms(
-        **{"run": "small", "rows": 600, "order_digest": digest, "batch": 256, "out_features": 4, **changes}
+        **{
+            "run": "small",
+            "rows": 600,
+            "order_digest": order_digest(files),
+            "batch": 256,
+            "out_features": 4,
+            **changes,
+        }
     )
     return block(Kind.HELLO, encode_terms(terms))
 
@@ -81,30 +111,29 @@ def hello(files: Files, **changes: object) -> Block:
 @pytest.mark.parametrize("kind", [Kind.PUBLIC_KEY, Kind.REQUEST, Kind.FINISH, Kind.INITIAL_SHARE])
 def test_party_refuses_to_begin_without_hello(files: Files, kind: Kind) -> None:
     with pytest.raises(RemoteProtocolError, match="HELLO"):
-        list(party_of(files, []).receive(block(kind)))
+        list(session_of(files, []).receive(block(kind)))
 
 
 @pytest.mark.parametrize("kind", [Kind.HELLO, Kind.REQUEST, Kind.WEIGHTS])
 def test_party_refuses_everything_but_the_key_after_hello(files: Files, kind: Kind) -> None:
-    party = party_of(files, [])
-    list(party.receive(hello(files)))
+    session = session_of(files, [])
+    list(session.receive(hello(files)))
     with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
-        list(party.receive(block(kind)))
+        list(session.receive(block(kind)))
 
 
 def test_party_refuses_a_key_that_is_none(files: Files) -> None:
-    party = party_of(files, [])
-    list(party.receive(hello(files)))
+    session = session_of(files, [])
+    list(session.receive(hello(files)))
     with pytest.raises(MalformedMessageError):
-        list(party.receive(block(Kind.PUBLIC_KEY, b"short")))
+        list(session.receive(block(Kind.PUBLIC_KEY, b"short")))
 
 
 def test_party_says_what_was_agreed(files: Files) -> None:
     reports: list[str] = []
-    party = party_of(files, reports)
-    (answer,) = party.receive(hello(files))
+    session = session_of(files, reports)
+    (answer,) = session.receive(hello(files))
     assert answer.kind is Kind.HELLO
-    assert party.contract is not None
     drift, agreed = reports
     assert drift.startswith(
         "drift of 180 rows kept from training against the training rows: 0 values missing"
@@ -113,11 +142,11 @@ def test_party_says_what_was_agreed(files: Files) -> None:
 
 
 def test_party_saves_nothing_if_only_a_handshake_was_made(files: Files) -> None:
-    party = party_of(files, [])
-    list(party.receive(hello(files)))
-    (answer,) = party.receive(block(Kind.FINISH))
+    session = session_of(files, [])
+    list(session.receive(hello(files)))
+    (answer,) = session.receive(block(Kind.FINISH))
     assert answer.kind is Kind.FINISH
-    assert party.finished
+    assert session.finished
     assert not (files.data_owner.parent / "small").exists()
 
 
@@ -125,40 +154,45 @@ def test_party_reports_how_many_values_were_clipped(files: Files) -> None:
     rewrite_table(files.data_owner.parent / "features.parquet", with_column("f2", [99.0] + [0.0] * 599))
     configure(files.data_owner, {"prepare.f2": "none"})
     reports: list[str] = []
-    list(party_of(files, reports).receive(hello(files)))
+    list(session_of(files, reports).receive(hello(files)))
     assert "1 of 4800 activations lie beyond 8 and were clipped" in reports
 
 
-def test_party_keeps_its_prepared_table_in_a_file(files: Files) -> None:
-    party = party_of(files, [])
-    list(party.receive(hello(files)))
-    kept = party._features
-    assert isinstance(kept, ActivationFile)
+def test_session_keeps_its_prepared_table(files: Files) -> None:
     settings = load_data_owner_run(files.data_owner)
-    assert party._preparation is not None
-    expected, _ = fixed_features(party._preparation.transform(read_features(settings)))
-    rows = np.array([599, 3, 3, 0])
-    for found, wanted in zip(
-        kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    table = read_features(settings)
+    draft = contract_of(label=label_terms(rows=600), data=data_terms(rows=600))
+    start = Start(weight_seed=Seed(bytes(32)))
+    with closing(prepare(settings, table, draft=draft, start=start, report=lambda _: None)) as prepared:
+        kept = prepared.activations
+        assert isinstance(kept, ActivationTable)
+        expected, _ = fixed_features(prepared.preparation.transform(table))
+        rows = np.array([599, 3, 3, 0])
+        for found, wanted in zip(
+            kept.batch(rows, training=True), expected.batch(rows, training=True), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("limit", [8, 7])
+@pytest.mark.parametrize("units", [7, 8])
 def test_session_removes_the_prepared_table_at_its_end(
-    files: Files, monkeypatch: pytest.MonkeyPatch, limit: int
+    files: Files, monkeypatch: pytest.MonkeyPatch, units: int
 ) -> None:
-    kept: list[ActivationFile] = []  # keeps them from being collected
+    """After a training, and where the layer turns out to be as wide as the table."""
+    kept: list[ActivationTable] = []  # keeps them from being collected
 
-    class Recorded(ActivationFile):
+    class Recorded(ActivationTable):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             kept.append(self)
 
-    monkeypatch.setattr(data_owner, "ActivationFile", Recorded)
-    configure(files.data_owner, {"policy.released_z_per_row": limit})
-    assert (meet(files).data_owner is None) == (limit == 8)
-    assert [each._file.closed for each in kept] == [True]
+    monkeypatch.setattr(activations, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(prepared_module, "ActivationTable", Recorded)
+    configure(files.label_owner, {"model.units": units})
+    assert (meet(files).data_owner is None) == (units == 7)
+    (rows,) = [each._rows for each in kept]
+    assert isinstance(rows, activations._MappedRows)
+    assert rows._map.closed
 
 
 def test_session_ends_when_the_prepared_table_cannot_be_kept(files: Files) -> None:
@@ -173,38 +207,117 @@ def test_provide_takes_a_csv_file_and_a_folder_of_parquet_files(files: Files) ->
     path = files.data_owner.parent / "features.parquet"
     table = parquet.read_table(path)
     settings = load_data_owner_run(files.data_owner)
-    expected = prepared(settings)
+    expected = fitted(settings)
     csv.write_csv(table, path.with_suffix(".csv"))
     configure(files.data_owner, {"table.source": "features.csv"})
-    assert prepared(load_data_owner_run(files.data_owner)) == expected
+    assert fitted(load_data_owner_run(files.data_owner)) == expected
     path.unlink()
     path.mkdir()
     for name, part in (("a", table.slice(0, 250)), ("b", table.slice(250))):
         parquet.write_table(part, path / f"{name}.parquet")
-    assert prepared(settings) == expected
+    assert fitted(settings) == expected
 
 
-def prepared(settings: Settings) -> tuple[str, str]:
+def fitted(settings: Settings) -> tuple[str, str]:
     table = read_features(settings)
-    fitted = fit_preparation(settings, table, rows=np.arange(400))
-    return table.id_digest(settings.table.id).hex(), fitted.to_json()
+    wanted = wanted_features(settings, table)
+    preparation = Preparation.fit(table, features=wanted.features, rules=wanted.rules, rows=np.arange(400))
+    return table.id_digest(settings.table.id).hex(), preparation.to_json()
 
 
 def test_bottom_model_is_checked_with_two_rows(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    monkeypatch.setattr(features, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
+    monkeypatch.setattr(bottom, "check_bottom", lambda _, values_NC: shapes.append(values_NC.shape))
     configure(files.data_owner, {"model.bottom": "some:bottom", "model.frozen": True})
     read_features(load_data_owner_run(files.data_owner))
     assert shapes == [(2, 8)]
 
 
-def test_party_answers_before_it_refuses_another_row_count(files: Files) -> None:
-    party = party_of(files, [])
-    answers = party.receive(hello(files, rows=599))
+@pytest.mark.parametrize(
+    ("change", "own"),
+    [({"rows": 599}, 600), ({"scheme": "paillier"}, "rlwe"), ({"run": "other"}, "small")],
+)
+def test_party_answers_without_a_width_before_it_refuses_other_terms(
+    files: Files, change: dict[str, Any], own: object
+) -> None:
+    ((field, peer),) = change.items()
+    answers = session_of(files, []).receive(hello(files, **change))
     terms = json.loads(next(answers).payload)
-    assert (terms["rows"], terms["in_features"]) == (600, 0)
-    with pytest.raises(RemoteProtocolError, match="rows: own 600, peer 599"):
+    assert (terms[field], terms["in_features"]) == (own, 0)
+    with pytest.raises(ContractMismatchError, match=f"{field}: own {own}, peer {peer}"):
         next(answers)
+
+
+@pytest.mark.parametrize(
+    ("policy", "proposal", "limit"),
+    [
+        ({"runs": 0}, {}, "runs"),
+        ({"steps": 3}, {}, "steps"),
+        ({"released_z_per_row": 7}, {}, "released_z_per_row"),
+        ({"smallest_batch": 211}, {}, "smallest_batch"),
+        ({"early_stopping": False}, {"may_stop": True}, "early_stopping"),
+    ],
+)
+def test_policy_is_asked_before_the_table_is_prepared(
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: dict[str, Any],
+    proposal: dict[str, Any],
+    limit: str,
+) -> None:
+    """The answer to a refused proposal says nothing of the prepared table, not even its width."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the table was prepared")
+
+    monkeypatch.setattr("moiety.party.data_owner.session.prepare", never)
+    configure(files.data_owner, {f"policy.{name}": value for name, value in policy.items()})
+    answers = session_of(files, []).receive(hello(files, **proposal))
+    payload = next(answers).payload
+    assert json.loads(payload)["in_features"] == 0
+    with pytest.raises(PolicyError) as caught:
+        next(answers)
+    assert caught.value.limit == limit
+    label = label_terms(
+        run="small", rows=600, order_digest=order_digest(files), batch=256, out_features=4, **proposal
+    )
+    handshake = LabelOwnerHandshake(label)
+    with pytest.raises(PolicyError) as told:
+        handshake.receive(block(Kind.HELLO, payload))
+    assert (told.value.limit, told.value.asked) == (limit, caught.value.asked)
+
+
+def test_session_is_over_after_a_block_that_was_not_expected(files: Files) -> None:
+    session = session_of(files, [])
+    with pytest.raises(RemoteProtocolError):
+        list(session.receive(block(Kind.REQUEST)))
+    with pytest.raises(LocalProtocolError, match="over"):
+        list(session.receive(hello(files)))
+    assert not session.finished
+
+
+def test_session_is_over_after_its_end(files: Files) -> None:
+    session = session_of(files, [])
+    for each in (hello(files), block(Kind.FINISH)):
+        list(session.receive(each))
+    with pytest.raises(LocalProtocolError, match="over"):
+        list(session.receive(hello(files)))
+
+
+def test_session_takes_no_block_before_the_answer_to_the_last_was_taken(files: Files) -> None:
+    session = session_of(files, [])
+    unfinished = session.receive(hello(files))
+    next(unfinished)
+    with pytest.raises(LocalProtocolError):
+        list(session.receive(block(Kind.FINISH)))
+
+
+@pytest.mark.parametrize("kind", [Kind.ALIGNMENT, Kind.BLINDED_IDS, Kind.CHECKPOINT, Kind.RESUME])
+def test_party_refuses_what_belongs_elsewhere_after_hello(files: Files, kind: Kind) -> None:
+    session = session_of(files, [])
+    list(session.receive(hello(files)))
+    with pytest.raises(RemoteProtocolError, match="PUBLIC_KEY was due"):
+        list(session.receive(block(kind)))
 
 
 @pytest.mark.parametrize(

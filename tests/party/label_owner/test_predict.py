@@ -169,7 +169,7 @@ def test_predict_refuses_the_other_roles_half(tmp_path: Path) -> None:
     for name in ("model.json", "model.safetensors"):
         half = (tmp_path / "bank" / "small" / name).read_bytes()
         (tmp_path / "telco" / "small" / name).write_bytes(half)
-    with pytest.raises(CheckpointMismatchError, match="no data owner's half"):
+    with pytest.raises(CheckpointMismatchError, match="no data owner's side"):
         score(files, tmp_path / "scores.csv")
 
 

@@ -159,7 +159,7 @@ def test_finish_refuses_anything_but_finish() -> None:
     session = Session(own_end, role=Role.LABEL_OWNER, deadline_seconds=0.0)
     peer = Session(peer_end, role=Role.DATA_OWNER, deadline_seconds=0.0)
     peer.send([Block(kind=Kind.MASKED_Z, step=0, payload=b"")])
-    with pytest.raises(RemoteProtocolError, match="MASKED_Z came where FINISH was due"):
+    with pytest.raises(RemoteProtocolError, match="MASKED_Z came where FINISH was expected"):
         finish(session)
 
 

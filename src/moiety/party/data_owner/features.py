@@ -17,10 +17,11 @@ from moiety.config.source import Query
 from moiety.contract.schedule import RowIndices
 from moiety.crypto.ring import encode_activations
 from moiety.data.columns import exact_ids
+from moiety.data.look import look
 from moiety.data.periods import split_column
-from moiety.data.preparation import Preparation, chosen_features
+from moiety.data.preparation import Preparation, Unfitted, chosen_features
 from moiety.data.table import Table, read_table
-from moiety.nn.bottom import check_bottom
+from moiety.data.table_pass import TablePass
 from moiety.party.alignment import own_assignment
 from moiety.protocol.dither import row_digests
 from moiety.protocol.state import Features
@@ -33,12 +34,29 @@ def fixed_features(values_NC: NDArray[np.float64]) -> tuple[Features, int]:
     return Features(activation_ND=activation_ND, digest_N=row_digests(activation_ND)), clipped
 
 
-def fit_preparation(settings: Settings, table: Table, *, rows: RowIndices) -> Preparation:
-    """Fit the run file's preparation on some rows of the table."""
-    features = chosen_features(
-        settings.table.features, table, besides=(*settings.table.id, *split_column(settings.split))
-    )
-    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
+def wanted_features(settings: Settings, table: Table) -> Unfitted:
+    """Name the features and rules of the run file.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    besides = (*settings.table.id, *split_column(settings.split))
+    features = chosen_features(settings.table.features, table, besides=besides)
+    return Unfitted(features=features, rules=settings.prepare)
+
+
+def pass_over(
+    settings: Settings, table: Table, *, saved: Preparation | None, training: RowIndices | None
+) -> TablePass:
+    """Prepare the table, in one pass that is yet to be taken.
+
+    Args:
+        settings: the run file.
+        table: in the order of the contract.
+        saved: of a model, or of a run that is resumed; None where the preparation is to be fitted.
+        training: the training rows; None where the rows are to be scored.
+    """
+    return TablePass(table, saved or wanted_features(settings, table), training=training)
 
 
 def open_features(settings: Settings) -> Table:
@@ -51,22 +69,35 @@ def open_features(settings: Settings) -> Table:
     wanted = settings.table.features
     columns = None if wanted == "all" else [*settings.table.id, *wanted, *split_column(settings.split)]
     ids = exact_ids(settings)
-    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    return table.holding(split_column(settings.split))  # which may be a feature as well
 
 
 def read_features(settings: Settings) -> Table:
-    """Read the data owner's table and check that it can be prepared, before anybody connects.
+    """Read the data owner's table and look whether it can be prepared, before anybody connects.
 
     Raises:
         ConfigError, DataError: the table cannot be used.
         CheckpointError: a copy cannot be written beside the run's folder.
     """
     table = open_features(settings)
-    preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
+    width_of(settings, look(table, wanted_features(settings, table)))
     own_assignment(settings.split, table)
-    if settings.model.bottom is not None:
-        check_bottom(settings, preparation.transform(table.first(2)))
     return table
+
+
+def width_of(settings: Settings, inputs: int) -> int:
+    """Return in_features for so many prepared inputs; a bottom model is made and applied to two rows.
+
+    Raises:
+        ConfigError: the bottom model cannot be used.
+    """
+    if settings.model.bottom is None:
+        return inputs
+    from moiety.nn.bottom import check_bottom  # noqa: PLC0415  PyTorch takes two seconds
+
+    # Of any numbers: what prepared columns will hold is not known before they are fitted.
+    return check_bottom(settings, np.linspace(1, 0, 2 * inputs, endpoint=False).reshape(2, inputs))
 
 
 def open_ledger(settings: Settings) -> Ledger:

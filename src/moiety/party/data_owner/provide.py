@@ -5,6 +5,7 @@ line and by users.
 """
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from moiety.config import DataOwnerRun as Settings
@@ -12,7 +13,6 @@ from moiety.config import load_data_owner_run
 from moiety.contract.products import Role
 from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.crypto.secret import Secret
-from moiety.data.table import Table
 from moiety.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -25,13 +25,14 @@ from moiety.net.connect import Connector
 from moiety.net.events import CONNECTED
 from moiety.net.interrupts import Interrupts
 from moiety.net.session import Session
+from moiety.party.alignment import Report
 from moiety.party.data_owner.features import open_ledger, read_features
-from moiety.party.data_owner.session import DataOwnerParty, Report, serve
+from moiety.party.data_owner.party import DataOwnerParty
+from moiety.party.data_owner.session import serve
 from moiety.party.memory import memory_guard
 from moiety.party.retry import saved_hint
 from moiety.store import model as checkpoint
 from moiety.store.checkpoints import Checkpoints, open_checkpoints
-from moiety.store.ledger import Ledger
 
 
 def provide(
@@ -67,19 +68,17 @@ def provide(
     if resume:
         require_unfinished(settings, checkpoints)
     with Connector(settings) as connector, closing(open_ledger(settings)) as ledger:
-        desk = _Desk(
-            settings,
-            connector=connector,
+        party = DataOwnerParty(
+            settings=settings,
             table=table,
             ledger=ledger,
-            checkpoints=checkpoints,
             randomness=randomness or SystemRandomness(),
             report=report,
-            interrupts=interrupts or Interrupts(),
-            once=once,
-            resume=resume,
+            checkpoints=checkpoints,
+            only_resume=resume,
         )
-        report(_waiting(settings, connector, table))
+        desk = _Desk(party, connector, interrupts=interrupts or Interrupts(), once=once)
+        report(_waiting(party, connector))
         while desk.serve_next():
             pass
 
@@ -110,29 +109,12 @@ class _Desk(Secret):
     """Serves one session after the other."""
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        connector: Connector,
-        table: Table,
-        ledger: Ledger,
-        checkpoints: Checkpoints,
-        randomness: Randomness,
-        report: Report,
-        interrupts: Interrupts,
-        once: bool,
-        resume: bool,
+        self, party: DataOwnerParty, connector: Connector, *, interrupts: Interrupts, once: bool
     ) -> None:
-        self._settings = settings
+        self._party = party
         self._connector = connector
-        self._table = table
-        self._ledger = ledger
-        self._checkpoints = checkpoints
-        self._randomness = randomness
-        self._report = report
         self._interrupts = interrupts
         self._once = once
-        self._resume = resume
 
     def serve_next(self) -> bool:
         """Serve one session; return whether another is to follow.
@@ -142,52 +124,42 @@ class _Desk(Secret):
             MoietyError: the only one failed.
         """
         try:
-            self._serve(self._party())
+            self._serve()
         except (ConfigError, PeerIdentityError):
             raise
         except SessionLostError as lost:
-            self._report(lost.message)
+            self._party.report(lost.message)
             return True  # the label owner starts anew
         except MoietyError as error:
             self._note(error)
             return True
-        self._resume = False
+        self._party = replace(self._party, only_resume=False)
         return not self._once
 
-    def _serve(self, party: DataOwnerParty) -> None:
-        peer = self._settings.peer[0]
+    def _serve(self) -> None:
+        settings, report = self._party.settings, self._party.report
+        peer = settings.peer[0]
         patient = self._connector.listens and not self._once
         with self._interrupts.at_once(waits=True):
             channel = self._connector.connect(deadline_seconds=None if patient else peer.connect_deadline)
-        self._report(f"{peer.name} is connected")
+        report(f"{peer.name} is connected")
         session = Session(
             channel,
             role=Role.DATA_OWNER,
             deadline_seconds=peer.answer_deadline,
-            recovery=self._connector.recovery(self._report),
+            recovery=self._connector.recovery(report),
         )
-        session.log.bind(run=self._settings.run, peer=peer.name)
+        session.log.bind(run=settings.run, peer=peer.name)
         session.log.emit(CONNECTED)
         with memory_guard():
-            serve(session, party, interrupts=self._interrupts)
-
-    def _party(self) -> DataOwnerParty:
-        return DataOwnerParty(
-            self._settings,
-            table=self._table,
-            ledger=self._ledger,
-            randomness=self._randomness,
-            report=self._report,
-            checkpoints=self._checkpoints,
-            only_resume=self._resume,
-        )
+            serve(self._party, session, interrupts=self._interrupts)
 
     def _note(self, error: MoietyError) -> None:
         if self._once:
-            raise saved_hint(error, self._checkpoints, command="provide")
-        self._report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+            raise saved_hint(error, self._party.checkpoints, command="provide")
+        self._party.report(f"session ended: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
 
-def _waiting(settings: Settings, connector: Connector, table: Table) -> str:
+def _waiting(party: DataOwnerParty, connector: Connector) -> str:
     how = "listening at" if connector.listens else "dialling"
-    return f"{table.rows} rows ready; {how} {connector.address} for {settings.peer[0].name}"
+    return f"{party.table.rows} rows ready; {how} {connector.address} for {party.settings.peer[0].name}"

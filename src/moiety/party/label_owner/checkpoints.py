@@ -165,8 +165,7 @@ class Keeper(Secret):
         """
         mark = Mark(updates=self._machine.updates, transcript=self._session.transcript.digest())
         arrays, facts = self._half()
-        self._session.send([mark_block(Kind.CHECKPOINT, mark)])
-        if read_mark(self._session.receive(), Kind.CHECKPOINTED) != mark:
+        if read_mark(self._session.ask(mark_block(Kind.CHECKPOINT, mark)), Kind.CHECKPOINTED) != mark:
             raise RemoteProtocolError("the peer acknowledges another checkpoint")
         self._write(mark, arrays, facts)
 

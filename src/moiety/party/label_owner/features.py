@@ -17,37 +17,38 @@ from moiety.config import LabelOwnerRun as Settings
 from moiety.contract.schedule import RowIndices
 from moiety.crypto.secret import Secret
 from moiety.data.columns import exact_ids
-from moiety.data.notes import notes_of_prediction, notes_of_training
 from moiety.data.periods import split_column
-from moiety.data.preparation import Preparation, chosen_features
+from moiety.data.preparation import Preparation, Unfitted, chosen_features
 from moiety.data.table import Table, read_table
+from moiety.data.table_pass import TablePass
 
 
 class OwnFeatures(Secret):
     """Prepared own columns of one table.
 
     Args:
-        preparation: the fitted rules.
-        table: with the columns that they were fitted on.
-        notes: what this side should know about them.
+        passed: a pass over the table, not taken yet.
+        rows: of the table.
 
     Raises:
-        DataError: a column is not there or cannot be used.
+        DataError: a column is not there or cannot be used, or what is to be scored does not resemble what the
+            rules were fitted on.
 
     Attributes:
         preparation: the fitted rules, which are saved with the model.
         values: the inputs, float32 (N, C).
-        notes: what this side should know about them.
+        notes: what this side should know about them, in sentences.
     """
 
-    def __init__(self, preparation: Preparation, table: Table, *, notes: Sequence[str] = ()) -> None:
-        self.preparation = preparation
-        self.notes = notes
-        values_NC = np.empty((table.rows, len(preparation.names)), dtype=np.float32)
-        for piece in preparation.pieces(table):
-            rows, inputs = piece.values_nd.shape
-            values_NC[piece.first_row :, piece.first_input :][:rows, :inputs] = piece.values_nd
-        self.values = torch.from_numpy(values_NC)
+    def __init__(self, passed: TablePass, *, rows: int) -> None:
+        columns: list[NDArray[np.float32]] = []
+        for piece in passed:
+            if piece.first_row == 0:
+                columns.append(np.empty((rows, piece.values_nK.shape[1]), dtype=np.float32))
+            columns[-1][piece.first_row : piece.first_row + len(piece.values_nK)] = piece.values_nK
+        self.preparation = passed.preparation
+        self.notes: Sequence[str] = passed.notes()
+        self.values = torch.from_numpy(np.hstack(columns))
 
     @property
     def inputs(self) -> int:
@@ -86,43 +87,38 @@ def read_labels(settings: Settings) -> Table:
         CheckpointError: a copy cannot be written beside the run's folder.
     """
     columns, ids = columns_to_read(settings), exact_ids(settings)
-    return read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
+    return table.holding(split_column(settings.split))  # which may be a feature as well
 
 
-def fit_own(settings: Settings, table: Table, *, rows: NDArray[np.int64]) -> Preparation | None:
-    """Fit the run file's preparation of own columns on some rows; None where there are none.
+def wanted_own(settings: Settings, table: Table) -> Unfitted | None:
+    """Name the own columns and rules of the run file; None where there are none.
 
     Raises:
-        ConfigError, DataError: as `Preparation.fit`.
+        ConfigError: they do not go together.
     """
     besides = (*settings.table.id, settings.table.target, *split_column(settings.split))
     features = chosen_features(settings.table.features, table, besides=besides)
-    if not features:
-        return None
-    return Preparation.fit(table, features=features, rules=settings.prepare, rows=rows)
+    return Unfitted(features=features, rules=settings.prepare) if features else None
 
 
 def own_features(
-    preparation: Preparation | None, table: Table, *, training: RowIndices | None = None
+    columns: Preparation | Unfitted | None, table: Table, *, training: RowIndices | None = None
 ) -> OwnFeatures | None:
     """Prepare own columns where there are any.
 
     Args:
-        preparation: the fitted rules; None where there are no own columns.
+        columns: fitted, or to be fitted on the training rows; None where there are no own columns.
         table: with these columns.
-        training: the rows that were trained on; None where the rows of the table are to be scored.
+        training: the training rows; None where the rows of the table are to be scored.
 
     Raises:
         DataError: a column is not there or cannot be used, or what is to be scored does not resemble what the
             rules were fitted on.
     """
-    if preparation is None:
+    if columns is None:
         return None
-    if training is None:
-        notes = notes_of_prediction(preparation, table)
-    else:
-        notes = notes_of_training(preparation, table, training=training)
-    return OwnFeatures(preparation, table, notes=notes)
+    return OwnFeatures(TablePass(table, columns, training=training), rows=table.rows)
 
 
 def inputs_of(own: OwnFeatures | None) -> int:

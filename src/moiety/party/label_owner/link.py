@@ -48,8 +48,7 @@ class LabelOwnerLink(Secret):
     def receive(self) -> None:
         """Take blocks, and answer them, until nothing more is due; prepare what comes next meanwhile."""
         self._machine.prepare()
-        while self._machine.waiting:
-            self._session.send(self._machine.receive(self._session.receive()))
+        self._session.drive(self._machine)
 
     def start(self, handle: RowHandle, *, training: bool) -> None:
         """Ask for z of a batch.

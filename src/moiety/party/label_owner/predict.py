@@ -74,12 +74,13 @@ def predict(
     columns = _columns(settings, preparation)
     ids = exact_ids(settings)
     table = read_table(settings.table.source, columns=columns, ids=ids, scratch=settings.folder)
-    own_features(preparation, table)  # what cannot be used is refused before anybody is connected
+    own = own_features(preparation, table)  # what cannot be used is refused before anybody is connected
     target = Target.from_json(facts["target"])
     session = open_session(settings, channel=channel)
     try:
         aligned = align_with_data_owner(session, settings, table, randomness=source, report=report)
-        table, own = aligned.table, own_features(preparation, aligned.table)
+        if aligned.table is not table:
+            table, own = aligned.table, own_features(preparation, aligned.table)
         _tell([aligned.sentence, *(() if own is None else own.notes)], report)
         top = _load_top(settings, arrays, outputs=target.outputs, own=inputs_of(own))
         terms = propose(settings, aligned, purpose="predict", randomness=source, model=facts["model"])

@@ -98,8 +98,7 @@ class Past(Secret):
             return None
         require_same(self._found[0].facts.get("terms", {}), contract.data_owner, whose="peer")
         offered = [saved.mark for saved in self._found]
-        session.send([resume_block(offered)])
-        mark = read_resumed(session.receive(), offered)
+        mark = read_resumed(session.ask(resume_block(offered)), offered)
         if mark is None:
             raise CheckpointMismatchError(
                 "the parties hold no checkpoint of this run in common",

@@ -19,6 +19,7 @@ from moiety.contract.schedule import RowHandle, Schedule, Split
 from moiety.crypto.ring import RingArray
 from moiety.crypto.sampling import Randomness, Seed, SystemRandomness, derive
 from moiety.crypto.secret import Secret
+from moiety.data.look import look
 from moiety.data.table import Table
 from moiety.data.target import Target
 from moiety.errors import ConfigError, LocalProtocolError, PeerAbortedError
@@ -32,7 +33,7 @@ from moiety.nn.layer import InteractiveLinear
 from moiety.nn.step import STEP_RULES
 from moiety.party.alignment import align_with_data_owner, own_assignment
 from moiety.party.label_owner.checkpoints import Keeper, Place, Rhythm
-from moiety.party.label_owner.features import OwnFeatures, fit_own, own_features, read_labels
+from moiety.party.label_owner.features import OwnFeatures, own_features, read_labels, wanted_own
 from moiety.party.label_owner.link import LabelOwnerLink
 from moiety.party.label_owner.resume import Past, Report
 from moiety.party.label_owner.session import agree, finish, open_machine, open_session, propose, require_end
@@ -378,7 +379,7 @@ def _begun(
         contract=contract,
         machine=machine,
         target=table.column(settings.table.target),
-        own=own_features(fit_own(settings, table, rows=training_rows), table, training=training_rows),
+        own=own_features(wanted_own(settings, table), table, training=training_rows),
         seed=seed,
         checkpoints=past.checkpoints,
         restored=restored,
@@ -391,10 +392,12 @@ def _seed_torch(seed: Seed, purpose: bytes, *numbers: int) -> None:
 
 
 def _check_labels(settings: Settings, table: Table) -> None:
-    """Check that every row can be trained on, before anybody is connected."""
+    """Look whether every row can be trained on, before anybody is connected."""
     every_row, name = np.arange(table.rows), settings.table.target
     Target.fit(table.column(name), name=name, kind=settings.task.kind, rows=every_row)
-    fit_own(settings, table, rows=every_row)
+    wanted = wanted_own(settings, table)
+    if wanted is not None:
+        look(table, wanted)
 
 
 def _split(name: str) -> Split:

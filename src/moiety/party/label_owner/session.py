@@ -137,8 +137,7 @@ def open_machine(
         randomness=randomness,
     )
     session.send(machine.start())
-    while machine.waiting:
-        session.send(machine.receive(session.receive()))
+    session.drive(machine)
     return machine
 
 
@@ -163,8 +162,7 @@ def finish(session: Session) -> None:
     Raises:
         RemoteProtocolError: something else came.
     """
-    session.send([Block(kind=Kind.FINISH, step=0, payload=b"")])
-    block = session.receive()
+    block = session.ask(Block(kind=Kind.FINISH, step=0, payload=b""))
     if block.kind is not Kind.FINISH:
-        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was due")
+        raise RemoteProtocolError(f"{block.kind.name} came where FINISH was expected")
     session.close()

@@ -20,11 +20,11 @@ from moiety.contract.assignment import VALIDATION as VALIDATION_ROWS
 from moiety.contract.contract import Contract
 from moiety.contract.stated import common, proposed
 from moiety.contract.terms import Assigned, DataOwnerTerms, LabelOwnerTerms
+from moiety.data.look import look
 from moiety.data.table import Table
 from moiety.errors import ConfigError
-from moiety.nn.bottom import check_bottom
 from moiety.party.alignment import own_assignment
-from moiety.party.data_owner.features import fit_preparation, read_features, released_before
+from moiety.party.data_owner.features import open_features, released_before, wanted_features, width_of
 from moiety.party.label_owner.features import read_labels
 
 VALIDATION: Final = 0.1
@@ -242,15 +242,14 @@ def _table_shape(
 ) -> tuple[int, int, Table | None]:
     if options.rows is not None and options.in_features is not None:
         return options.rows, options.in_features, None
-    table = read_features(settings)
+    table = open_features(settings)
+    inputs = look(table, wanted_features(settings, table))
     rows = _given(options.rows, lambda: table.rows)
     if options.in_features is not None:
         return rows, options.in_features, table
-    preparation = fit_preparation(settings, table, rows=np.arange(table.rows))
-    if settings.model.bottom is not None:
-        return rows, check_bottom(settings, preparation.transform(table)), table
-    assumed.append("no category is missing from the training rows: each that is takes an input away")
-    return rows, len(preparation.names), table
+    if settings.model.bottom is None:
+        assumed.append("no category is missing from the training rows: each that is takes an input away")
+    return rows, width_of(settings, inputs), table
 
 
 def _proposed(training: Training) -> dict[str, object]:

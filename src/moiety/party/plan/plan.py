@@ -9,8 +9,6 @@ from math import isinf
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from moiety.config import load_run
 from moiety.contract.contract import Contract
 from moiety.contract.products import Product
@@ -26,6 +24,7 @@ from moiety.crypto.sampling import Randomness, SystemRandomness
 from moiety.errors import PolicyError
 from moiety.party.plan.cost import Forecast, Line, forecast, measure_here
 from moiety.party.plan.options import Options, contract_of, training_of
+from moiety.party.threads import available_threads
 
 LARGEST_ACTIVATION: Final[int] = 2 ** (ACTIVATION_MULTIPLIER_BITS - ACTIVATION_BITS)
 LARGEST_STEP: Final = LARGEST_ACTIVATION * int(GRADIENT_LIMIT)
@@ -113,7 +112,7 @@ def plan(
     """
     settings = load_run(path)
     training = training_of(settings, options)
-    contract, threads = contract_of(settings, training), torch.get_num_threads()
+    contract, threads = contract_of(settings, training), available_threads()
     measure, assumed = None, [*training.assumed]
     if timed and contract.label_owner.scheme == "rlwe":
         measure = measure_here(contract, randomness=randomness or SystemRandomness(), threads=threads)
