@@ -103,8 +103,8 @@ def test_a_misspelt_option_of_a_rule_is_named_on_the_side_that_can_mend_it(
     run_file = tmp_path / party / "run.toml"
     column = {"bank": "sex", "bureau": "class"}[party]
     text = run_file.read_text(encoding="utf-8").replace("[prepare]\n", "")
-    run_file.write_text(text.replace("gains", "[prepare]\ngains") + f"[prepare.{column}]\nmots = 5\n")
+    run_file.write_text(text.replace("gains", "[prepare]\ngains") + f"[prepare.{column}]\nmax_inpust = 5\n")
     outcome = run_here("check", run_file)
     assert outcome.code == 2
-    assert f"prepare.{column}.mots is not a known key" in outcome.errors
-    assert "did you mean most?" in outcome.errors
+    assert f"prepare.{column}.max_inpust is not a known key" in outcome.errors
+    assert "did you mean max_inputs?" in outcome.errors
