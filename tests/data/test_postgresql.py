@@ -318,7 +318,7 @@ def test_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(ConfigError, match="driver for PostgreSQL is not installed") as caught:
         ask("select 1 as a")
-    assert caught.value.hint == 'pip install "moiety[postgresql]"'
+    assert caught.value.hint == 'install it with pip install "moiety[postgresql]"'
 
 
 @pytest.mark.usefixtures("database")

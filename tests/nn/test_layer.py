@@ -235,7 +235,7 @@ def test_failed_start_leaves_no_step_open() -> None:
 )
 def test_layer_is_neither_copied_nor_pickled(duplicate: Callable[[nn.Module], object]) -> None:
     layer, _ = layer_of()
-    with pytest.raises(LocalProtocolError, match="half of it is elsewhere"):
+    with pytest.raises(LocalProtocolError, match="the peer holds the rest of it"):
         duplicate(nn.Sequential(layer)[0])
 
 

@@ -96,4 +96,4 @@ def _with_fields(_: Any, __: str, said: MutableMapping[str, Any]) -> Mapping[str
 
 def _require(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ConfigError(f"{option} cannot be that", hint=f"one of {', '.join(known)}")
+        raise ConfigError(f"{option} {value!r} is not known", hint=f"choose one of {', '.join(known)}")

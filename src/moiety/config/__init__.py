@@ -101,7 +101,7 @@ def load_label_owner_run(path: Path) -> LabelOwnerRun:
     if not isinstance(run, LabelOwnerRun):
         raise ConfigError(
             f"{path}: role is data-owner, and a label owner's run file is needed",
-            hint="a data owner answers with `moiety provide`",
+            hint="use `moiety provide`, the data owner's command",
         )
     return run
 
@@ -116,7 +116,7 @@ def load_data_owner_run(path: Path) -> DataOwnerRun:
     if not isinstance(run, DataOwnerRun):
         raise ConfigError(
             f"{path}: role is label-owner, and a data owner's run file is needed",
-            hint="a label owner uses `moiety train` and `moiety predict`",
+            hint="use `moiety train` or `moiety predict`, the label owner's commands",
         )
     return run
 

@@ -68,7 +68,7 @@ class ColumnRule(Section):
             if name not in takes:
                 raise refusal(
                     f'has {name}, which the rule "{self.rule}" does not take',
-                    hint=f"this rule takes {', '.join(takes)}",
+                    hint=f"use nothing but {', '.join(takes)}",
                 )
         return self
 

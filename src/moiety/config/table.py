@@ -70,7 +70,7 @@ class LabelTable(TableSection):
         if self.features != "all" and named:
             raise refusal(
                 f"has {named[0]!r} among its features, and it is the target or an id",
-                hint="a model that is given its target learns nothing else: take it out of features",
+                hint="take it out of features: a model that is given its target learns nothing else",
             )
         return self
 

@@ -55,7 +55,7 @@ def _id_rule(name: str) -> str:
     if word not in ID_RULES or (given and word != "date"):
         raise refusal(
             "has an unknown rule",
-            hint=f'the rules are {", ".join(ID_RULES)}; a date may have its format: "date %d.%m.%Y"',
+            hint=f'choose from {", ".join(ID_RULES)}; a date may have its format: "date %d.%m.%Y"',
         )
     if given and not _reads_back(given):
         raise refusal(

@@ -211,7 +211,7 @@ class Contract:
         if PROTOCOLS[name].bottom == "never" and self.data_owner.activations == "trained":
             raise ConfigError(
                 f'protocol "{name}" trains no bottom model',
-                hint="the data owner writes model.frozen = true, or both choose another protocol",
+                hint="write model.frozen = true at the data owner, or choose another protocol on both sides",
             )
         check_choices(
             policy,

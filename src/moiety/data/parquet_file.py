@@ -133,7 +133,7 @@ class ParquetColumns:
             # Without its cause: pyarrow's messages quote values of the table.
             raise DataError(
                 f"{file.name} in {self._source.name} cannot be read as parquet",
-                hint="it is damaged or only partly written: write it again, or take it out of the folder",
+                hint="write it again, or take it out of the folder: it is damaged or only partly written",
             ) from None
 
     def _other_columns(self, file: Any, found: dict[str, Any]) -> DataError:

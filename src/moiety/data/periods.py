@@ -108,7 +108,7 @@ def _cuts(rule: PeriodSplit, sorted_N: Values, *, dated: bool) -> tuple[float, f
         if rule.validation_from is not None and validation >= test:
             raise ConfigError(
                 "split.validation_from is not before split.test_from",
-                hint="validation rows lie between training rows and test rows",
+                hint="choose an earlier one: validation rows lie between training rows and test rows",
             )
         return validation, test
     rows = len(sorted_N)
@@ -143,6 +143,6 @@ def _require_rows(splits_N: NDArray[np.uint8], rule: PeriodSplit, *, wanted: tup
         if asked and not rows:
             raise DataError(
                 f"split.by = {rule.by!r} leaves no {name} rows",
-                hint="rows of one value stay together: choose other fractions or cut points, or a column "
+                hint="choose other fractions or cut points (rows of one value stay together), or a column "
                 "with more values",
             )

@@ -137,7 +137,8 @@ def _driver() -> Any:
         from adbc_driver_postgresql import dbapi  # noqa: PLC0415  an extra
     except ImportError as error:
         raise ConfigError(
-            "the driver for PostgreSQL is not installed", hint='pip install "moiety[postgresql]"'
+            "the driver for PostgreSQL is not installed",
+            hint='install it with pip install "moiety[postgresql]"',
         ) from error
     return dbapi
 

@@ -220,7 +220,7 @@ def check_request(features: Sequence[str], rules: Rules) -> None:
         if isinstance(rule, str) and rule not in RULE_NAMES:
             raise ConfigError(
                 f"[prepare] has the unknown rule {rule!r} for {column!r}",
-                hint=f"the rules are {', '.join(RULE_NAMES)}",
+                hint=f"choose from {', '.join(RULE_NAMES)}",
             )
 
 

@@ -90,7 +90,7 @@ def load_identity(key_path: Path, certificate_path: Path) -> Identity:
     except (ValueError, TypeError) as error:
         raise PeerIdentityError(
             f"{key_path} is not a private key without a passphrase",
-            hint="moiety init makes a key and a certificate",
+            hint="make a key and a certificate with moiety init",
         ) from error
     if key.public_key() != certificate.public_key():
         raise PeerIdentityError(
@@ -158,7 +158,7 @@ def _require_valid_today(certificate: x509.Certificate, path: Path) -> None:
     if now > certificate.not_valid_after_utc:
         raise PeerIdentityError(
             f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
-            hint="its owner makes a new one with moiety init, and the other side trusts it",
+            hint="make a new one on its owner's side with moiety init, and trust it on the other",
         )
     if now < certificate.not_valid_before_utc:
         raise PeerIdentityError(
@@ -186,11 +186,11 @@ def _parse(pem: bytes, what: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         raise PeerIdentityError(
-            f"{what} is not a PEM certificate", hint="moiety init makes one, as own.crt"
+            f"{what} is not a PEM certificate", hint="take own.crt, which moiety init makes"
         ) from error
 
 
-def _read(path: Path, hint: str = "moiety init makes a key and a certificate") -> bytes:
+def _read(path: Path, hint: str = "make a key and a certificate with moiety init") -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_SIZE_LIMIT)

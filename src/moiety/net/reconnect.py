@@ -162,7 +162,7 @@ class Recovery:
             self.redial.give_back(ReturnedChannel(channel, data))
             raise SessionLostError(
                 "the peer started anew while this session was under way",
-                hint="both sides go back to the newest checkpoint they have in common",
+                hint="start the run again: both sides go back to the newest checkpoint they have in common",
             )
         raise _instead_of_reconnect(channel, frame, window)
 

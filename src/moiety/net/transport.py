@@ -410,6 +410,6 @@ def _bind(server: grpc.Server, address: str, credentials: Any) -> str:
     if taken == 0:
         raise ConfigError(
             f"{address} cannot be listened at",
-            hint=f"another program may use port {port}, or this machine has no address {host}",
+            hint=f"choose another: a program may use port {port}, or this machine has no address {host}",
         )
     return f"{host}:{taken}"

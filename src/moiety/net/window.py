@@ -156,7 +156,7 @@ class Window:
         if frame.role is self.role:
             raise RemoteProtocolError(
                 f"both sides say they are the {self.role.name.lower().replace('_', ' ')}",
-                hint='one run file needs role = "data-owner", the other role = "label-owner"',
+                hint='write role = "data-owner" in one run file, role = "label-owner" in the other',
             )
 
     def check_binding(self, frame: Frame) -> None:

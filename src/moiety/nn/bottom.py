@@ -111,7 +111,7 @@ class BottomModel(Secret):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ConfigError(
                 f"the bottom model returned {shape} for {tuple(values_NC.shape)}",
-                hint="it takes (rows, columns) and returns (rows, in_features); nn.Flatten may be missing",
+                hint="return (rows, in_features) for (rows, columns); nn.Flatten may be missing",
             )
         return output
 

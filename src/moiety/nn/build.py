@@ -125,7 +125,7 @@ def make_optimizer(settings: LocalTraining, parameters: Iterable[nn.Parameter]) 
     )
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         raise ConfigError(
-            f"train.optimizer = {name!r} cannot be used", hint="one that steps without a closure is needed"
+            f"train.optimizer = {name!r} cannot be used", hint="choose one that steps without a closure"
         )
     return made
 
@@ -167,7 +167,7 @@ def make_schedule(
     if not isinstance(made, Schedule) or unfed:
         raise ConfigError(
             f"train.schedule = {name!r} cannot be used",
-            hint="one that steps without a metric is needed; the label owner alone has metrics, for "
+            hint="choose one that steps without a metric; the label owner alone has metrics, for "
             '"ReduceLROnPlateau"',
         )
     return made
@@ -193,7 +193,7 @@ def advance(schedule: Schedule | None, *, metric: float = 0.0) -> None:
     except _UNUSABLE as error:
         raise ConfigError(
             f"train.schedule cannot step: {_reason(error)}",
-            hint="it steps at the end of each epoch: give it options that reach over all epochs",
+            hint="give it options that reach over all epochs: it steps at the end of each",
         ) from error
 
 

@@ -139,7 +139,7 @@ class InteractiveLinear(nn.Module):
         if self._open is not pending:
             raise LocalProtocolError(
                 "backward ran twice for one forward",
-                hint="retain_graph is not supported: the update was already applied",
+                hint="call it once: the update was already applied, and retain_graph is not supported",
             )
         if self.bias.grad is not None and bool(self.bias.grad.any()):
             raise LocalProtocolError(
@@ -178,10 +178,10 @@ class InteractiveLinear(nn.Module):
         self.rule.load({name.removeprefix("rule."): snapshot[name] for name in snapshot})
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
-        raise LocalProtocolError("an interactive layer cannot be copied: half of it is elsewhere")
+        raise LocalProtocolError("an interactive layer cannot be copied: the peer holds the rest of it")
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise LocalProtocolError("an interactive layer cannot be pickled: half of it is elsewhere")
+        raise LocalProtocolError("an interactive layer cannot be pickled: the peer holds the rest of it")
 
     def extra_repr(self) -> str:
         """Return what `print(layer)` shows."""

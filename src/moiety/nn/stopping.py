@@ -57,7 +57,7 @@ def metric_of(settings: Settings) -> str:
     if name not in known:
         raise ConfigError(
             f"train.metric = {name!r} is none of a {settings.task.kind} task's",
-            hint=f"one of {', '.join(known)}",
+            hint=f"choose one of {', '.join(known)}",
         )
     return name
 

@@ -68,6 +68,6 @@ def _beside_z(top: nn.Module, factory: str) -> nn.Module:
     if not takes_arguments(top.forward, 2):
         raise ConfigError(
             f"model.top = {factory!r} returned a network that does not take (z, features)",
-            hint="own columns are its second argument: torch.cat([z, features], dim=1) joins them",
+            hint="take own columns as the second argument: torch.cat([z, features], dim=1) joins them",
         )
     return top

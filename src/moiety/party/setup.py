@@ -90,7 +90,7 @@ def initialise(folder: Path, *, role: str, name: str, run: str) -> str:
             holds a run file or a key already.
     """
     if role not in _TEMPLATES:
-        raise ConfigError(f"there is no role {role!r}", hint=f"one of {', '.join(_TEMPLATES)}")
+        raise ConfigError(f"there is no role {role!r}", hint=f"choose one of {', '.join(_TEMPLATES)}")
     _require_name("name", name)
     _require_name("run", run)
     run_file = folder / RUN_FILE

@@ -194,7 +194,7 @@ def peer_aborted(payload: bytes) -> PeerAbortedError:
     known = {int(each): each.name.lower().replace("_", " ") for each in AbortCode}
     error = PeerAbortedError(
         f"the peer stopped the session ({known.get(code, 'unknown')})",
-        hint="the peer's own output says why",
+        hint="see the peer's own output",
     )
     error.interrupted = code == AbortCode.INTERRUPTED
     return error

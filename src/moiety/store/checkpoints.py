@@ -168,7 +168,7 @@ def fact(saved: Saved, name: str, kind: type[Any]) -> Any:
     value = saved.facts.get(name)
     if not isinstance(value, kind):
         raise CheckpointCorruptError(
-            f"a checkpoint holds no {name}", hint="each party needs a folder of its own"
+            f"a checkpoint holds no {name}", hint="give each party a folder of its own"
         )
     return value
 

@@ -63,7 +63,7 @@ class Ledger:
         except OSError as error:
             raise CheckpointCorruptError(
                 f"{path} cannot be opened: {error.strerror}",
-                hint="the ledger must be a file that this user can write",
+                hint="make it a file that this user can write",
             ) from error
         try:
             self._lock()
@@ -79,7 +79,7 @@ class Ledger:
         except OSError as error:
             raise ConfigError(
                 f"another process is answering this peer on this table ({self._path} is locked)",
-                hint="one process counts what leaves; stop the other one first",
+                hint="stop the other one first: one process counts what leaves",
             ) from error
 
     def close(self) -> None:

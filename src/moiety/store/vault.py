@@ -87,6 +87,6 @@ def _pyrage() -> Any:
         import pyrage  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            "encrypted checkpoints need the package pyrage", hint="pip install 'moiety[age]'"
+            "encrypted checkpoints need the package pyrage", hint="install it with pip install 'moiety[age]'"
         ) from error
     return pyrage

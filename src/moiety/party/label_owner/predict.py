@@ -109,7 +109,7 @@ def _load(folder: Path) -> tuple[Arrays, Facts]:
     if not {"model", "updates", "target"} <= facts.keys() or not {"share", "bias"} <= arrays.keys():
         raise CheckpointMismatchError(
             f"{folder} holds no label owner's side of a model",
-            hint="each party needs a folder of its own",
+            hint="give each party a folder of its own",
         )
     return arrays, facts
 

@@ -404,5 +404,5 @@ def _check_labels(settings: Settings, table: Table) -> None:
 def _split(name: str) -> Split:
     known = {"train": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
     if name not in known:
-        raise ConfigError(f"there is no split {name!r}", hint=f"one of {', '.join(known)}")
+        raise ConfigError(f"there is no split {name!r}", hint=f"choose one of {', '.join(known)}")
     return known[name]

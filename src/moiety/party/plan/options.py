@@ -109,7 +109,7 @@ def contract_of(settings: AnyRun, training: Training) -> Contract:
     }
     proposal = proposed(settings, purpose="train") if isinstance(settings, LabelOwnerRun) else {}
     if training.in_features < 1:
-        raise ConfigError("--in-features is out of its range", hint="it should be greater than 0")
+        raise ConfigError("--in-features is out of its range", hint="choose a number greater than 0")
     try:
         label_owner = LabelOwnerTerms.model_validate({**both, **proposal, **_proposed(training)})
         data_owner = DataOwnerTerms.model_validate({**both, **_answered(training)})
@@ -284,4 +284,4 @@ def _out_of_range(error: ValidationError) -> ConfigError:
     field_name = str(first["loc"][0])
     option = _OPTIONS.get(field_name, field_name).replace("_", "-")
     expected = first["msg"].removeprefix("Input should be ")
-    return ConfigError(f"--{option} is out of its range", hint=f"it should be {expected}")
+    return ConfigError(f"--{option} is out of its range", hint=f"choose a value that is {expected}")
