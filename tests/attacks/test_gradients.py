@@ -266,6 +266,7 @@ def batch_figures(batches: list[tuple[Numbers, Numbers]], label_N: Labels) -> di
 @pytest.mark.parametrize(
     "name", ["a", pytest.param("b", marks=pytest.mark.slow), pytest.param("c", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_aggregated_gradients(name: str) -> None:
     """A data owner infers a batch's labels from G = a^T dz' and its own rows (arXiv 2112.05409).
 

@@ -162,6 +162,7 @@ def test_transform_of_extreme_values_at_the_largest_degree(value: str) -> None:
 @pytest.mark.parametrize(
     ("degree", "primes"), [(64, PRIMES_47), (64, PRIMES_50), (8192, PRIMES_47), (16384, PRIMES_40)]
 )
+@pytest.mark.slow
 def test_full_product_equals_kronecker_substitution(degree: int, primes: tuple[int, ...]) -> None:
     transform = Transform(degree, primes)
     left_CPL = _residues("left", transform, 1, degree)

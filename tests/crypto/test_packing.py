@@ -289,6 +289,7 @@ def _need(rows: int, contraction: int, kept: int, *, bits: int = 15, spare: int 
         [_need(3, 5, 2**14, bits=63)],
     ],
 )
+@pytest.mark.slow
 def test_choose_takes_the_set_under_which_all_products_are_cheapest(needs: list[ProductNeed]) -> None:
     costs = {parameters.name: _cost(parameters, needs) for parameters in LISTED}
     chosen = packing.choose(needs)

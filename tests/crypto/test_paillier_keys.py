@@ -81,6 +81,7 @@ def test_keys_meet_their_conditions() -> None:
 
 
 @pytest.mark.parametrize("scheme", [STANDARD, LEGACY], ids=lambda each: each.name)
+@pytest.mark.slow
 def test_production_keys(scheme: PaillierScheme) -> None:
     randomness = RecordedRandomness(b"production")
     holder = scheme.key_holder(public_seed=PUBLIC_SEED, randomness=randomness)

@@ -105,6 +105,7 @@ def test_demo_says_which_process_failed_and_ends_the_other(
     assert "no column 'defaults'" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_simulate_runs_takes_its_example_without_run_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIMULATED_ROWS", 2000)
     result = simulate_runs(None, None, listener=SILENT)

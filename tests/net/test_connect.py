@@ -86,6 +86,7 @@ def test_connect_refuses_a_port_in_use(files: Files) -> None:
         assert first.address.split(":")[1] in caught.value.hint
 
 
+@pytest.mark.slow
 def test_train_says_after_its_deadline_that_nobody_is_there(files: Files) -> None:
     configure(files.label_owner, {"peer.dial": NOBODY, "peer.connect_deadline": 1.0})
     with pytest.raises(PeerUnreachableError, match=f"no connection to {NOBODY} within 1 s") as caught:
@@ -127,6 +128,7 @@ def test_train_refuses_a_key_of_another_certificate(files: Files, tmp_path: Path
         train(files.label_owner)
 
 
+@pytest.mark.slow
 def test_train_finds_no_peer_behind_another_certificate(files: Files, tmp_path: Path) -> None:
     create_identity(tmp_path / "other", "telco")
     (files.label_owner.parent / "telco.crt").write_bytes((tmp_path / "other" / "own.crt").read_bytes())
@@ -139,6 +141,7 @@ def test_train_finds_no_peer_behind_another_certificate(files: Files, tmp_path: 
     assert "certificate" in meeting.data_owner.hint
 
 
+@pytest.mark.slow
 def test_provide_turns_away_another_certificate_than_the_pinned_one(files: Files, tmp_path: Path) -> None:
     create_identity(tmp_path / "other", "bank")
     (files.data_owner.parent / "bank.crt").write_bytes((tmp_path / "other" / "own.crt").read_bytes())

@@ -246,6 +246,7 @@ def test_other_certificate_gets_in_where_none_is_compared(
 
 
 @pytest.mark.parametrize("old", ["listener", "dialler"])
+@pytest.mark.slow
 def test_expired_certificate_is_refused_by_tls(parties: Parties, old: str) -> None:
     bank = expired(parties.bank) if old == "listener" else parties.bank
     telco = expired(parties.telco) if old == "dialler" else parties.telco

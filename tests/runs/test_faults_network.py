@@ -63,6 +63,7 @@ def test_label_owner_is_told_of_a_lost_connection(files: Files, monkeypatch: pyt
 
 @pytest.mark.parametrize("label_owner_listens", [False, True])
 @pytest.mark.parametrize("kind", ["cut", "truncate", "corrupt"])
+@pytest.mark.slow
 def test_connection_broken_at_random_bytes(
     files: Files,
     unbroken: FaultyRun,
@@ -94,6 +95,7 @@ def test_half_open_connection_is_replaced(
     assert run.connections > 1
 
 
+@pytest.mark.slow
 def test_connection_that_stalls_for_a_moment_is_used_again(
     files: Files, unbroken: FaultyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

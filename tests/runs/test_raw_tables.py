@@ -59,6 +59,7 @@ def by_scikit_learn(files: Files) -> Joined:
     return replace(joined, values_NC=values_NC, own=own)
 
 
+@pytest.mark.slow
 def test_raw_files_are_trained_on_as_scikit_learn_and_plain_training_would(
     tmp_path: Path, exact: None
 ) -> None:

@@ -234,6 +234,7 @@ def settings(**changes: Any) -> Checkpointing:
     return Checkpointing.model_validate({"passphrase": "MOIETY_TEST_PASSPHRASE", **changes})
 
 
+@pytest.mark.slow
 def test_encrypted_checkpoint_comes_back(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOIETY_TEST_PASSPHRASE", "correct horse")
     checkpoints = open_checkpoints(locked, settings(), listener=Heard(pytest.fail))
